@@ -1,0 +1,49 @@
+"""What can go wrong, in three kinds: a peer's fault, our caller's fault, and the world's.
+
+Programmer errors are asserts, not classes. Every message names the thing, the value and the next
+step. `code` is stable and public: `node/api/problems.py` maps it to HTTP statuses and exit codes.
+"""
+
+from __future__ import annotations
+
+
+class HansaError(Exception):
+    """Root of every error this project raises on purpose."""
+
+    code = "error"
+
+
+class RemoteFault(HansaError):
+    """A peer broke the rules: drop what it sent, count it, keep running."""
+
+    code = "remote-fault"
+
+
+class UserFault(HansaError):
+    """Our caller asked for something impossible: tell them what to change."""
+
+    code = "user-fault"
+
+
+class WorldFault(HansaError):
+    """What the world does to us: retry, degrade, or say what to mend."""
+
+    code = "world-fault"
+
+
+class MalformedBytes(RemoteFault):
+    """Bytes that are not the canonical encoding of the shape that was expected."""
+
+    code = "malformed-bytes"
+
+
+class BadSignature(RemoteFault):
+    """A signature does not verify under the key that is named."""
+
+    code = "bad-signature"
+
+
+class WrongNetwork(RemoteFault):
+    """Something signed for another network."""
+
+    code = "wrong-network"

@@ -1,0 +1,81 @@
+"""Items: what the replicated log is made of, whatever it is about.
+
+An item is signed content with an optional body, and a kind that says who judges it. The log, the
+gossip and the catch-up move items; `accounts`, `operations` and, in royalties,
+`receipts` judge them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from crdt.errors import MalformedBytes
+from crdt.ids import ItemId
+from crdt.signed import SIGNATURE_BYTES, Signed
+from crdt.wire import decode, encode, field, natural, sha3
+
+WIRE_VERSION = 0
+"""Version 0 owes nobody compatibility; it is settled with the account and sync work."""
+BODY_BYTES_MAX = 64 * 1024
+"""The ceiling of one version of a record (records.md)."""
+CONTENT_BYTES_MAX = 4 * 1024
+"""16 predecessors and 16 account heads of 34 bytes, and room for the fixed fields."""
+ITEM_BYTES_MAX = BODY_BYTES_MAX + CONTENT_BYTES_MAX + 256
+
+
+class ItemKind(IntEnum):
+    """Who judges an item. Unknown kinds are refused on wire version 0."""
+
+    ACCOUNT = 1
+    OPERATION = 2
+    RECEIPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One replicated item, decoded but not judged.
+
+    Attributes:
+        id: SHA3-256 of `signed.content`.
+        raw: The canonical bytes it came in, which are stored and relayed as they are.
+    """
+
+    kind: ItemKind
+    id: ItemId
+    signed: Signed
+    body: bytes
+    raw: bytes
+
+
+def pack_item(kind: ItemKind, signed: Signed, body: bytes = b"") -> Item:
+    """Return the item that carries `signed`, ready to be sent."""
+    raw = encode([WIRE_VERSION, int(kind), signed.content, signed.signature, body])
+    assert len(raw) <= ITEM_BYTES_MAX
+    return Item(kind, ItemId(sha3(signed.content)), signed, body, raw)
+
+
+def unpack_item(raw: bytes) -> Item:
+    """Return the item in `raw`; its signature is not checked yet.
+
+    Raises:
+        MalformedBytes: wrong size, shape, version or kind, or not canonical.
+    """
+    parts = decode(raw, bytes_max=ITEM_BYTES_MAX)
+    if len(parts) != 5 or parts[0] != WIRE_VERSION:
+        raise MalformedBytes(f"an item is 5 fields of wire version {WIRE_VERSION}")
+    try:
+        kind = ItemKind(natural(parts[1], "item kind"))
+    except ValueError as error:
+        raise MalformedBytes(f"item kind {parts[1]} is unknown") from error
+    content = field(parts[2], bytes, "item content")
+    signature = field(parts[3], bytes, "item signature")
+    body = field(parts[4], bytes, "item body")
+    if len(content) > CONTENT_BYTES_MAX or len(body) > BODY_BYTES_MAX:
+        raise MalformedBytes(
+            f"content of {len(content)} and body of {len(body)} bytes; "
+            f"at most {CONTENT_BYTES_MAX} and {BODY_BYTES_MAX}"
+        )
+    if len(signature) != SIGNATURE_BYTES:
+        raise MalformedBytes(f"signature of {len(signature)} bytes; Ed25519 has {SIGNATURE_BYTES}")
+    return Item(kind, ItemId(sha3(content)), Signed(content, signature), body, raw)

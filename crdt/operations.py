@@ -1,0 +1,190 @@
+"""Operations: one signed, hash-linked write to one record.
+
+Three kinds of check are kept apart. Here is check A, which needs the bytes alone; check B (causal)
+is in `replica.py`, and what a node declines for its own reasons (check C) is not in this package.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+from crdt.errors import MalformedBytes, WrongNetwork
+from crdt.ids import AccountId, NetworkId, OperationId, PublicKey, RecordId
+from crdt.items import BODY_BYTES_MAX, CONTENT_BYTES_MAX, Item, ItemKind, pack_item
+from crdt.signed import SigningKey, seal, verify_digest
+from crdt.wire import array, decode, encode, field, fixed_bytes, natural, sha3
+
+DOMAIN = "hansa/operation"
+VERSION = 0
+PREDECESSOR_COUNT_MAX = 16
+ACCOUNT_HEAD_COUNT_MAX = 16
+DEPTH_MAX = 2**32 - 1
+ERA_FIRST = b""
+"""The era before any checkpoint; a later era is named by its checkpoint's operation id."""
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_FIELD_COUNT = 16
+
+
+class RecordKind(IntEnum):
+    """What a record is of."""
+
+    MODEL = 1
+    AGENT = 2
+
+
+class OperationType(IntEnum):
+    """What an operation does. Card and checkpoint have no effect on version 0."""
+
+    PUT = 1
+    CARD = 2
+    DELETE = 3
+    CHECKPOINT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The signed content of an operation, field by field in wire order, and its id.
+
+    Attributes:
+        predecessors: The record's heads its writer knew, sorted and unique.
+        depth: 1 + the greatest depth among the predecessors; 1 without any.
+        timestamp_s: The writer's clock, advisory: it never decides anything.
+    """
+
+    id: OperationId
+    network: NetworkId
+    kind: RecordKind
+    record: RecordId
+    slug: str
+    type: OperationType
+    account: AccountId
+    key: PublicKey
+    account_heads: tuple[bytes, ...]
+    era: bytes
+    predecessors: tuple[OperationId, ...]
+    depth: int
+    body_hash: bytes
+    body_bytes: int
+    timestamp_s: int
+
+
+def record_id(network: NetworkId, kind: RecordKind, account: AccountId, slug: str) -> RecordId:
+    """Return the id of an account's record: ownership is a property of the id."""
+    return RecordId(sha3(encode(["hansa/record", VERSION, network, int(kind), account, slug])))
+
+
+def slug_of(name: str) -> str:
+    """Return the slug a display name gives: lower case, runs of anything else become one dash.
+
+    Raises:
+        ValueError: nothing usable remains.
+    """
+    slug = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")[:64].rstrip("-._")
+    if not is_slug(slug):
+        raise ValueError(f"the name {name!r} has no letter or digit to make a slug of")
+    return slug
+
+
+def is_slug(text: str) -> bool:
+    """Whether `text` is a slug: 1..64 of `a-z0-9._-`, a letter or digit at both ends."""
+    return _SLUG.fullmatch(text) is not None
+
+
+def make_operation(
+    *,
+    network: NetworkId,
+    kind: RecordKind,
+    slug: str,
+    type: OperationType,  # noqa: A002 - the protocol's word
+    account: AccountId,
+    key: SigningKey,
+    account_heads: tuple[bytes, ...],
+    predecessors: tuple[OperationId, ...],
+    depth: int,
+    body: bytes,
+    timestamp_s: int,
+    era: bytes = ERA_FIRST,
+) -> Item:
+    """Return a new signed operation as an item; the inverse of `open_operation`."""
+    assert is_slug(slug)
+    assert len(predecessors) <= PREDECESSOR_COUNT_MAX
+    assert len(body) <= BODY_BYTES_MAX
+    content = encode([
+        DOMAIN, VERSION, network, int(kind), record_id(network, kind, account, slug), slug,
+        int(type), account, key.public, sorted(set(account_heads)), era,
+        sorted(set(predecessors)), depth, sha3(body), len(body), timestamp_s,
+    ])  # fmt: skip
+    return pack_item(ItemKind.OPERATION, seal(content, key), body)
+
+
+def open_operation(item: Item, network: NetworkId) -> Operation:
+    """Check A without the body's schema: return the operation in `item` if its bytes are in order.
+
+    Shape, bounds, network, record id derivation, body hash and signature; cheapest first.
+
+    Raises:
+        MalformedBytes, WrongNetwork, BadSignature: drop it and count it against the peer.
+    """
+    operation = parse_operation(item, network)
+    verify_digest(item.id, item.signed.signature, operation.key)
+    return operation
+
+
+def parse_operation(item: Item, network: NetworkId) -> Operation:
+    """Return the operation in `item` with everything checked but its signature."""
+    parts = decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
+    if item.kind is not ItemKind.OPERATION or len(parts) != _FIELD_COUNT:
+        raise MalformedBytes(f"an operation has {_FIELD_COUNT} fields")
+    if parts[:2] != (DOMAIN, VERSION):
+        raise MalformedBytes(f"an operation starts with {DOMAIN!r}, {VERSION}")
+    if parts[2] != network:
+        raise WrongNetwork("the operation was signed for another network")
+    try:
+        kind, type_ = RecordKind(parts[3]), OperationType(parts[6])
+    except ValueError as error:
+        raise MalformedBytes(f"kind {parts[3]!r} or type {parts[6]!r} is unknown") from error
+    slug = field(parts[5], str, "slug")
+    if not is_slug(slug):
+        raise MalformedBytes(f"slug {slug[:80]!r} is not 1..64 of a-z 0-9 . _ -")
+    account = AccountId(fixed_bytes(parts[7], 32, "account"))
+    record = RecordId(fixed_bytes(parts[4], 32, "record id"))
+    if record != record_id(network, kind, account, slug):
+        raise MalformedBytes("the record id is not the one of this account and slug")
+    era = field(parts[10], bytes, "era")
+    if era != ERA_FIRST:
+        raise MalformedBytes("only the first era exists on wire version 0")
+    body_hash = fixed_bytes(parts[13], 32, "body hash")
+    if natural(parts[14], "body length") != len(item.body) or sha3(item.body) != body_hash:
+        raise MalformedBytes("the body is not the one that was signed")
+    return Operation(
+        id=OperationId(item.id),
+        network=network,
+        kind=kind,
+        record=record,
+        slug=slug,
+        type=type_,
+        account=account,
+        key=PublicKey(fixed_bytes(parts[8], 32, "key")),
+        account_heads=_sorted_ids(parts[9], ACCOUNT_HEAD_COUNT_MAX, "account heads"),
+        era=era,
+        predecessors=tuple(
+            OperationId(p) for p in _sorted_ids(parts[11], PREDECESSOR_COUNT_MAX, "predecessors")
+        ),
+        depth=natural(parts[12], "depth", maximum=DEPTH_MAX),
+        body_hash=body_hash,
+        body_bytes=len(item.body),
+        timestamp_s=natural(parts[15], "timestamp"),
+    )
+
+
+def _sorted_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:
+    raw = array(value, what)
+    if len(raw) > count_max:
+        raise MalformedBytes(f"{len(raw)} {what}; at most {count_max}")
+    ids = tuple(fixed_bytes(one, 32, what) for one in raw)
+    if any(a >= b for a, b in itertools.pairwise(ids)):
+        raise MalformedBytes(f"{what} are not sorted and unique")
+    return ids

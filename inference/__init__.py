@@ -1,0 +1,1 @@
+"""Running models and choosing who runs them."""

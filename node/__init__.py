@@ -1,0 +1,1 @@
+"""The daemon: storage, network, HTTP, command line and the wiring between them."""

@@ -1,0 +1,1 @@
+"""Who is owed what: orders, receipts, lanes, splits and statements."""

@@ -1,0 +1,1 @@
+"""Formfiles: how a model or an agent becomes a running process."""
