@@ -1,0 +1,1 @@
+"""Runnable scripts that use only public interfaces; never imported by the product."""
