@@ -73,7 +73,7 @@ def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def options_of(name: str, words: list[str]) -> dict[str, Any]:
-    """Return `--key value` pairs as the benchmark's own keyword arguments, typed by its defaults."""
+    """Return `--key value` pairs as the benchmark's keyword arguments, typed by its defaults."""
     parameters = inspect.signature(importlib.import_module(f"bench.{name}").run).parameters
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}")
     for key, parameter in parameters.items():
