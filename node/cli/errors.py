@@ -1,0 +1,40 @@
+"""What the command line itself can find wrong, each with the exit code it ends with."""
+
+from __future__ import annotations
+
+from crdt import UserFault, WorldFault
+
+EXIT_USAGE = 2
+"""What every Unix tool ends with when it was called wrongly."""
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells expect."""
+
+
+class BadUsage(UserFault):
+    """The command was typed in a way it cannot be meant."""
+
+    code = "bad-usage"
+
+
+class NoAccount(UserFault):
+    """No creator's account was named, or there is none by that name on this machine."""
+
+    code = "no-account"
+
+
+class UnreadableFile(UserFault):
+    """A file named on the command line is not there, or is not what it should be."""
+
+    code = "unreadable-file"
+
+
+class CheckFailed(UserFault):
+    """A check that the person asked for says no: the input is at fault, not the program."""
+
+    code = "check-failed"
+
+
+class NotReady(WorldFault):
+    """Something this machine needs is missing; the message says what mends it."""
+
+    code = "not-ready"

@@ -1,0 +1,114 @@
+"""Progress of long work: a bar on a terminal, a few plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from node.cli import format as show
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from node.cli.screen import Screen
+
+LINE_EVERY_S = 5.0
+"""Off a terminal: often enough to see life in a CI log, rare enough not to fill it."""
+
+
+class Meter:
+    """Shows how far a piece of work is, on standard error.
+
+    Use as a context manager. `at` may be called as often as the work likes: the bar redraws ten
+    times a second, and plain lines come at a new stage, every few seconds, and at the end.
+    """
+
+    def __init__(self, screen: Screen, title: str, *, unit: str = "B") -> None:
+        """`unit` is `B` for bytes, or the word for whatever else is counted."""
+        self._screen = screen
+        self._title = title
+        self._unit = unit
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._line_at_s = 0.0
+        self._last_line = ""
+        self._begun_at_s = 0.0
+
+    def __enter__(self) -> Meter:
+        self._begun_at_s = time.monotonic()
+        if sys.stderr.isatty():
+            self._bar = self._make_bar()
+            self._task = self._bar.add_task(self._title, total=None, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None and not self._screen.json:
+            took = show.duration(time.monotonic() - self._begun_at_s)
+            self._write(f"{self._title}: done in {took}")
+
+    def at(self, done: int | None, total: int | None, *, stage: str = "", note: str = "") -> None:
+        """Report `done` of `total` (either may be unknown), what is being done, and a remark."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description=stage or self._title,
+                completed=done if done is not None else 0,
+                total=total,
+                note=note,
+            )
+            return
+        now_s = time.monotonic()
+        if not self._screen.json and (stage != self._stage or now_s >= self._line_at_s):
+            self._stage = stage
+            self._line_at_s = now_s + LINE_EVERY_S
+            self._write(self._line(done, total, stage, note))
+
+    def _line(self, done: int | None, total: int | None, stage: str, note: str) -> str:
+        parts = [f"{self._title}: {stage}" if stage and stage != self._title else self._title]
+        if done is not None and total:
+            parts.append(f"{self._amount(done)} of {self._amount(total)} ({100 * done // total} %)")
+        elif done:
+            parts.append(self._amount(done))
+        if note:
+            parts.append(note)
+        return ", ".join(parts)
+
+    def _amount(self, number: int) -> str:
+        return show.size(number) if self._unit == "B" else f"{number} {self._unit}"
+
+    def _write(self, line: str) -> None:
+        if line != self._last_line:
+            self._last_line = line
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    def _make_bar(self) -> Progress:
+        from rich import progress
+
+        amount: list[progress.ProgressColumn]
+        if self._unit == "B":
+            amount = [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
+        else:
+            amount = [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
+        return progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=28),
+            progress.TaskProgressColumn(),
+            *amount,
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
+            console=self._screen.err,
+            transient=False,
+        )

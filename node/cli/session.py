@@ -1,0 +1,119 @@
+"""What one run of the command line works with: options, screen, client, and the creator's key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from node.cli.errors import BadUsage, NoAccount, UnreadableFile
+from node.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from node.client import AccountCard, AccountFolder, Client, CreatorAccount
+
+NODE_URL_DEFAULT = "http://127.0.0.1:8420"
+"""Where a node started with nothing configured serves its API."""
+FILE_BYTES_MAX = 1 << 20
+"""Anything a person types into a file for us is far below; it keeps a wrong path harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The shared options, as given before or after the command's name."""
+
+    as_json: bool = False
+    node_url: str | None = None
+    data_dir: Path | None = None
+    account: str | None = None
+    passphrase_file: Path | None = None
+    key_file: Path | None = None
+
+
+class Session:
+    """One run of one command. A context manager: connections close at the end."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.screen = Screen(json=options.as_json)
+        self._client: Client | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def accounts(self) -> AccountFolder:
+        """The accounts on this machine."""
+        from node.client import AccountFolder
+
+        chosen = os.environ.get("HANSA_ACCOUNTS_DIR")
+        if chosen:
+            return AccountFolder(Path(chosen))
+        import platformdirs
+
+        return AccountFolder(platformdirs.user_config_path("hansa") / "accounts")
+
+    def account_name(self, name: str | None = None) -> str:
+        """Return the account that was named, or the only one there is.
+
+        Raises:
+            NoAccount: none was named and there is not exactly one.
+        """
+        chosen = name or self.options.account
+        if chosen:
+            return chosen
+        names = self.accounts.names()
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise NoAccount("you have no account yet; make one with `hansa account create NAME`")
+        raise NoAccount(f"you have the accounts {', '.join(names)}; choose one with --account NAME")
+
+    def card(self, name: str | None = None) -> AccountCard:
+        """Return the public side of an account."""
+        return self.accounts.card(self.account_name(name))
+
+    def creator(self) -> CreatorAccount:
+        """Return the account to sign as, unlocked; may ask for its passphrase."""
+        from node.keystore import read_secret
+
+        name = self.account_name()
+        return self.accounts.unlock(name, lambda path: read_secret(path, self._unlock(name)))
+
+    def client(self, *, creator: CreatorAccount | None = None) -> Client:
+        """Return the client for the node, asking as anybody or as a creator."""
+        return self._connected(None, creator)
+
+    def operator(self) -> Client:
+        """Return the client for the node, asking as its operator."""
+        return self._connected(self._operator_token(), None)
+
+    def read_file(self, path: Path) -> bytes:
+        """Return a small file a person named; `-` is standard input.
+
+        Raises:
+            UnreadableFile: it cannot be read, or is too big to be what it should.
+        """
+        try:
+            if str(path) == "-":
+                raw = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+            else:
+                with path.open("rb") as file:
+                    raw = file.read(FILE_BYTES_MAX + 1)
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
+        if len(raw) > FILE_BYTES_MAX:
+            raise UnreadableFile(f"{path} is over {FILE_BYTES_MAX} bytes; is it the right file?")
+        return raw

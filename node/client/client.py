@@ -1,0 +1,105 @@
+"""The node's HTTP API as this program uses it: who asks, and what comes back.
+
+Three ways to ask: as anybody (reads of the replicated plane), as the node's operator (a bearer
+token from the node's data folder), and as a creator (a signed request, and for a write a signed
+operation: the node signs nothing for anybody).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from crdt import Item
+from node.client.accounts import CreatorAccount
+from node.client.http import Answer, Event, Http, Query, Request, query_string
+
+PAGE_RECORDS = 200
+"""The most a page may hold; fewer round trips."""
+
+
+class Client:
+    """One node, asked by one person. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        operator_token: str | None = None,
+        creator: CreatorAccount | None = None,
+    ) -> None:
+        self._http = Http(url)
+        self._token = operator_token
+        self._creator = creator
+        self._node: dict[str, Any] | None = None
+
+    @property
+    def url(self) -> str:
+        """The node's base URL."""
+        return self._http.url
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def node(self) -> dict[str, Any]:
+        """Return what the node says of itself, asked once."""
+        if self._node is None:
+            self._node = self.get("/v1/node")
+        return self._node
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """Return the JSON at a path."""
+        return self.answer("GET", path, query=query).json()
+
+    def post(self, path: str, value: Any, query: Query | None = None) -> Any:
+        """Send JSON and return the JSON that comes back, or None for an empty answer."""
+        answer = self.answer("POST", path, query=query, value=value)
+        return answer.json() if answer.body else None
+
+    def delete(self, path: str, query: Query | None = None) -> Any:
+        """Delete what is at a path, as the operator."""
+        answer = self.answer("DELETE", path, query=query)
+        return answer.json() if answer.body else None
+
+    def answer(
+        self, method: str, path: str, *, query: Query | None = None, value: Any = None
+    ) -> Answer:
+        """Send a request as the operator if this client has the token, else as anybody."""
+        return self._http.send(self._plain(method, path, query, value))
+
+    def events(self, method: str, path: str, value: Any = None) -> Iterator[Event]:
+        """Send a request as the operator and yield the events of the answer as they come."""
+        request = self._plain(method, path, None, value)
+        return self._http.events(request)
+
+    def pages(self, path: str, query: Mapping[str, Any], *, limit: int) -> Iterator[dict[str, Any]]:
+        """Yield pages of a listing until `limit` entries came or there are no more."""
+        left, cursor = limit, None
+        while left > 0:
+            asked = {**query, "limit": min(left, PAGE_RECORDS), "cursor": cursor}
+            page = self.get(path, asked)
+            yield page
+            left -= len(page["items"])
+            cursor = page.get("next_cursor")
+            if not cursor or not page["items"]:
+                return
+
+    def _plain(self, method: str, path: str, query: Query | None, value: Any) -> Request:
+        headers: dict[str, str] = {}
+        body = b""
+        if value is not None:
+            body = json.dumps(value, ensure_ascii=False).encode()
+            headers["Content-Type"] = "application/json"
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return Request(method, path, query_string(query or {}), body, headers)
+
+
+def quoted(segment: str) -> str:
+    """Return one path segment with everything that is not plain text escaped."""
+    return quote(segment, safe="")
