@@ -47,3 +47,32 @@ class WrongNetwork(RemoteFault):
     """Something signed for another network."""
 
     code = "wrong-network"
+
+
+class CausalFault(RemoteFault):
+    """An operation contradicts what it cites (check B): invalid for everybody, for ever."""
+
+    code = "causal-fault"
+
+
+class NotAuthorised(RemoteFault):
+    """A key wrote what its account does not let it write."""
+
+    code = "not-authorised"
+
+
+class MissingItems(HansaError):
+    """Something cannot be judged before other items are known."""
+
+    code = "missing-items"
+
+    def __init__(self, ids: tuple[bytes, ...]) -> None:
+        assert ids
+        self.ids = ids
+        super().__init__(f"waits for {len(ids)} items that are not known here yet")
+
+
+class MissingAccount(MissingItems):
+    """An item names accounts whose genesis is not known here yet; an account's id is its item's."""
+
+    code = "missing-account"
