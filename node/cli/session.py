@@ -117,3 +117,14 @@ class Session:
         if len(raw) > FILE_BYTES_MAX:
             raise UnreadableFile(f"{path} is over {FILE_BYTES_MAX} bytes; is it the right file?")
         return raw
+
+    @property
+    def node_url(self) -> str:
+        """The URL of the node to talk to."""
+        return (self.options.node_url or NODE_URL_DEFAULT).rstrip("/")
+
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no question; without a person at a terminal the answer is no."""
+        if self.options.as_json or not sys.stdin.isatty():
+            return False
+        return typer.confirm(question, err=True)

@@ -8,13 +8,11 @@ operation: the node signs nothing for anybody).
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Iterator, Mapping
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from crdt import Item
 from node.client.accounts import CreatorAccount
 from node.client.http import Answer, Event, Http, Query, Request, query_string
 
@@ -36,6 +34,17 @@ class Client:
         self._token = operator_token
         self._creator = creator
         self._node: dict[str, Any] | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ from node.client.errors import ApiProblem, BadAnswer, ConnectionCut, NodeUnreach
 ANSWER_BYTES_MAX = 64 << 20
 """A statement carries its evidence; ten thousand lanes are about 10 MB."""
 EVENT_BYTES_MAX = 1 << 20
+READ_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 """The slowest plain request is a publish on a full disk queue: seconds."""
@@ -130,9 +131,8 @@ class Http:
         if response.status >= 300:
             raise problem_of(response.status, self._read_all(response))
         try:
-            yield from parse_events(
-                iter(lambda: response.readline(EVENT_BYTES_MAX + 2), b"")
-            )
+            # Not readline: http.client's hides a chunked answer that breaks off.
+            yield from parse_events(_lines(iter(lambda: response.read1(READ_BYTES), b"")))
         except (OSError, HTTPException) as error:
             raise ConnectionCut(f"the node at {self.url} broke off: {error}; try again") from error
         finally:
@@ -248,6 +248,15 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[Event]:
             name = line[6:].strip()
         elif line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *whole, rest = (rest + block).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if len(rest) > EVENT_BYTES_MAX:
+            yield rest  # too long for any event: parse_events refuses it
 
 
 def _event_json(text: str) -> Any:

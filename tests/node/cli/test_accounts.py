@@ -1,0 +1,108 @@
+"""A creator's accounts on disk: made once, unlocked with the right key, never overwritten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crdt import network_id, open_genesis
+from node.client import AccountFault, AccountFolder
+
+
+def seeds() -> Callable[[int], bytes]:
+    counter = iter(range(1, 100))
+    return lambda length: bytes([next(counter)]) * length
+
+
+def write_new(path: Path, secret: bytes) -> None:
+    """An honest stand-in for the keystore: no encryption, but it never overwrites."""
+    with path.open("xb") as file:
+        file.write(secret)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> AccountFolder:
+    return AccountFolder(tmp_path / "accounts")
+
+
+def make(folder: AccountFolder, name: str = "anna") -> None:
+    folder.create(name, "main", random_bytes=seeds(), lock=write_new)
+
+
+def test_an_account_is_founded_by_its_genesis_and_opens_with_its_key(folder: AccountFolder) -> None:
+    make(folder)
+    card = folder.card("anna")
+    founded = open_genesis(card.genesis, network_id("main"))
+    assert (founded.id, founded.root_key) == (card.account, card.root_key)
+    assert card.root_key != card.recovery_key
+    account = folder.unlock("anna", Path.read_bytes)
+    assert account.key.public == card.root_key
+    assert folder.names() == ["anna"]
+
+
+def test_the_card_holds_nothing_secret(folder: AccountFolder) -> None:
+    make(folder)
+    card = (folder.path / "anna.json").read_bytes()
+    for path in (folder.key_path("anna"), folder.recovery_path("anna")):
+        assert path.read_bytes() not in card
+        assert path.read_bytes().hex().encode() not in card
+
+
+@pytest.mark.parametrize("name", ["", "../x", "Anna", "a b", "-a", "a" * 33, "a.b", "ä"])
+def test_a_name_that_could_leave_the_folder_is_refused(folder: AccountFolder, name: str) -> None:
+    with pytest.raises(AccountFault, match="cannot name an account"):
+        make(folder, name)
+    assert not folder.path.exists()
+
+
+def test_an_account_is_never_overwritten(folder: AccountFolder) -> None:
+    make(folder)
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    with pytest.raises(AccountFault, match="choose another name"):
+        make(folder)
+    (folder.path / "anna.json").unlink()
+    with pytest.raises(AccountFault, match="move it away first"):
+        make(folder)
+    for path in before:
+        if path.name != "anna.json":
+            assert path.read_bytes() == before[path]
+
+
+def test_a_missing_account_says_how_to_make_it(folder: AccountFolder) -> None:
+    with pytest.raises(AccountFault, match="hansa account create anna"):
+        folder.card("anna")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: {**card, "account": "ab" * 32},
+        lambda card: {**card, "network": "other"},
+        lambda card: {**card, "genesis": card["genesis"][:-8] + "AAAAAAAA"},
+        lambda card: {**card, "genesis": "!"},
+        lambda card: {"account": card["account"]},
+        lambda card: [card],
+    ],
+)
+def test_a_damaged_card_is_refused(
+    folder: AccountFolder, change: Callable[[dict[str, str]], object]
+) -> None:
+    make(folder)
+    path = folder.path / "anna.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(AccountFault, match="does not hold an account"):
+        folder.card("anna")
+
+
+def test_another_accounts_key_is_refused(folder: AccountFolder) -> None:
+    make(folder)
+    key = folder.key_path("anna")
+    key.write_bytes(folder.recovery_path("anna").read_bytes())
+    with pytest.raises(AccountFault, match="another account's key"):
+        folder.unlock("anna", Path.read_bytes)
+    key.unlink()
+    with pytest.raises(AccountFault, match="restore it"):
+        folder.unlock("anna", Path.read_bytes)
