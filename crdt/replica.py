@@ -423,7 +423,7 @@ class _Batch:
                 raise CausalFault("a predecessor is of another record")
             else:
                 found.append(one)
-        if any(self._is_known(id_) for id_ in missing):
+        if any(self._is_known(ItemId(id_)) for id_ in missing):
             raise CausalFault("a predecessor is not an operation")
         if missing:
             raise MissingItems(tuple(missing))
