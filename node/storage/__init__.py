@@ -14,8 +14,12 @@ from node.storage.migrations import (
     storage_faults,
     transaction,
 )
+from node.storage.reader import SqliteReader
+from node.storage.sqlite import SqliteStorage, open_storage
+from node.storage.states import Counts, RecordState, VersionEntry
 
 __all__ = [
-    "SCHEMA_FOLDER", "StorageBusy", "StorageCorrupt", "StorageFault", "StorageFull", "StoreNewer",
-    "open_database", "open_reader", "storage_faults", "transaction",
+    "SCHEMA_FOLDER", "Counts", "RecordState", "SqliteReader", "SqliteStorage", "StorageBusy",
+    "StorageCorrupt", "StorageFault", "StorageFull", "StoreNewer", "VersionEntry",
+    "open_database", "open_reader", "open_storage", "storage_faults", "transaction",
 ]  # fmt: skip

@@ -1,0 +1,169 @@
+"""Reads of the replicated log for the rest of the node, on a connection of their own.
+
+Snapshots, never waiting for the writer; used from one thread (the event loop's). Every query is
+bounded, so none holds the loop for long.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crdt import (
+    Account,
+    AccountId,
+    Item,
+    ItemId,
+    ItemKind,
+    NetworkId,
+    Operation,
+    OperationId,
+    OperationType,
+    PublicKey,
+    RecordId,
+    RecordKind,
+    parse_operation,
+    unpack_item,
+)
+from node.storage.migrations import open_reader, storage_faults
+from node.storage.sqlite import split_heads
+from node.storage.states import Counts, RecordState, VersionEntry
+
+VERSION_COUNT_MAX = 1000
+"""Versions of one record in one answer, newest first; older ones are reached by their ids."""
+RECEIPT_COUNT_MAX = 10_000
+
+
+class SqliteReader:
+    """Answers the catalogue's questions; open with the path of an existing store."""
+
+    def __init__(self, path: Path | str, network: NetworkId) -> None:
+        self.path = path
+        self.network = network
+        self.database: sqlite3.Connection = open_reader(path)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.database.close()
+
+    def record(self, record: RecordId) -> RecordState | None:
+        """Return a record as it stands, deleted or not; None when nothing is known of it."""
+        row = self.one(
+            "SELECT kind, account, slug, heads, deleted FROM record_v1 WHERE id = ?", record
+        )
+        if row is None:
+            return None
+        winner, *conflicts = split_heads(row[3])
+        found = self._item(winner)
+        assert found is not None, "a record's winner is in the log"
+        n, item = found
+        return RecordState(
+            id=record,
+            kind=RecordKind(row[0]),
+            account=AccountId(row[1]),
+            slug=row[2],
+            operation=parse_operation(item, self.network),
+            body=item.body,
+            heads=tuple(sorted((winner, *conflicts))),
+            conflicts=tuple(conflicts),
+            deleted=bool(row[4]),
+            n=n,
+        )
+
+    def account(self, account: AccountId) -> Account | None:
+        """Return an account."""
+        row = self.one("SELECT root_key, recovery_key FROM account_v1 WHERE id = ?", account)
+        if row is None:
+            return None
+        return Account(account, PublicKey(row[0]), PublicKey(row[1]), (account,))
+
+    def item(self, id_: ItemId) -> Item | None:
+        """Return any item of the log."""
+        found = self._item(id_)
+        return found[1] if found else None
+
+    def versions(self, record: RecordId) -> list[VersionEntry]:
+        """Return a record's puts, newest arrival first, at most `VERSION_COUNT_MAX`."""
+        rows = self.all(
+            "SELECT n, raw FROM item_v1 WHERE record = ? ORDER BY n DESC LIMIT ?",
+            record,
+            VERSION_COUNT_MAX,
+        )
+        entries = (self._entry(n, raw) for n, raw in rows)
+        return [entry for entry in entries if entry is not None]
+
+    def version(self, operation: OperationId) -> VersionEntry | None:
+        """Return one put by its operation's id."""
+        row = self.one(
+            "SELECT n, raw FROM item_v1 WHERE id = ? AND kind = ?",
+            operation,
+            int(ItemKind.OPERATION),
+        )
+        return self._entry(*row) if row else None
+
+    def records_of_slug(self, slug: str, first: bytes, last: bytes) -> list[RecordId]:
+        """Return the records called `slug` of accounts whose ids lie in first..last, at most 16."""
+        rows = self.all(
+            "SELECT id FROM record_v1 WHERE slug = ? AND account BETWEEN ? AND ? LIMIT 16",
+            slug,
+            first,
+            last,
+        )
+        return [RecordId(row[0]) for row in rows]
+
+    def receipts(
+        self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
+    ) -> list[Item]:
+        """Return the receipts that stand, by what they are about and when they count."""
+        query = (
+            "SELECT item_v1.raw FROM slot_v1 JOIN item_v1 ON item_v1.id = slot_v1.id "
+            "WHERE (? IS NULL OR slot_v1.period = ?)"
+        )
+        parameters: list[object] = [period, period]
+        if subjects is not None:
+            marks = ",".join("?" * len(subjects))
+            query += f" AND slot_v1.subject IN ({marks})"
+            parameters += subjects
+        rows = self.all(f"{query} ORDER BY slot_v1.slot LIMIT ?", *parameters, count_max)
+        return [unpack_item(row[0]) for row in rows]
+
+    def counts(self) -> Counts:
+        """Return how much is in the store."""
+        by_kind = dict(self.all("SELECT kind, count(*) FROM item_v1 GROUP BY kind"))
+        live = dict(
+            self.all("SELECT kind, count(*) FROM record_v1 WHERE deleted = 0 GROUP BY kind")
+        )
+        pages = self.one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+        return Counts(
+            items=sum(by_kind.values()),
+            accounts=by_kind.get(int(ItemKind.ACCOUNT), 0),
+            records=sum(live.values()),
+            models=live.get(int(RecordKind.MODEL), 0),
+            agents=live.get(int(RecordKind.AGENT), 0),
+            receipts=by_kind.get(int(ItemKind.RECEIPT), 0),
+            bytes=pages[0] if pages else 0,
+        )
+
+    def one(self, query: str, *parameters: object) -> tuple[Any, ...] | None:
+        """Return a query's first row."""
+        with storage_faults(self.path):
+            row: tuple[Any, ...] | None = self.database.execute(query, parameters).fetchone()
+        return row
+
+    def all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return a query's rows; the query has a limit."""
+        with storage_faults(self.path):
+            return self.database.execute(query, parameters).fetchall()
+
+    def _item(self, id_: bytes) -> tuple[int, Item] | None:
+        row = self.one("SELECT n, raw FROM item_v1 WHERE id = ?", id_)
+        return (row[0], unpack_item(row[1])) if row else None
+
+    def _entry(self, n: int, raw: bytes) -> VersionEntry | None:
+        item = unpack_item(raw)
+        operation: Operation = parse_operation(item, self.network)
+        # A tombstone is no version.
+        is_put = operation.type is OperationType.PUT
+        return VersionEntry(operation, item.body, n) if is_put else None

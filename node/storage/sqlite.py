@@ -1,0 +1,256 @@
+"""The replicated log in SQLite: what the replica writes and reads, from one thread.
+
+`SqliteStorage` implements `crdt.Storage`. One writer; every commit is synced (see `migrations`), so
+what was acknowledged survives a power cut. Reads of the rest of the node go through `reader.py`,
+which has a connection of its own and never waits for this one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from crdt import (
+    Account,
+    AccountId,
+    Admission,
+    Commit,
+    Cursor,
+    Item,
+    ItemId,
+    ItemKind,
+    LogPage,
+    NetworkId,
+    Operation,
+    OperationId,
+    PeerId,
+    PublicKey,
+    RecordChange,
+    RecordId,
+    Slot,
+    Standing,
+    parse_operation,
+    unpack_item,
+)
+from node.storage.migrations import SCHEMA_FOLDER, open_database, storage_faults, transaction
+
+EPOCH_BYTES = 16
+PARAMETER_COUNT_MAX = 500
+"""Ids in one SELECT; SQLite's own bound is 999 on old builds."""
+_INSERT_ITEM = "INSERT INTO item_v1 (n, id, kind, record, raw) VALUES (?, ?, ?, ?, ?)"
+_INSERT_ACCOUNT = "INSERT INTO account_v1 (id, root_key, recovery_key) VALUES (?, ?, ?)"
+_UPSERT_RECORD = """
+    INSERT INTO record_v1 (id, kind, account, slug, heads, deleted) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET heads = excluded.heads, deleted = excluded.deleted"""
+_UPSERT_SLOT = """
+    INSERT INTO slot_v1 (slot, rank, id, subject, period) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (slot) DO UPDATE SET rank = excluded.rank, id = excluded.id,
+    subject = excluded.subject, period = excluded.period"""
+_UPSERT_CURSOR = """
+    INSERT INTO cursor_v1 (peer, epoch, n) VALUES (?, ?, ?)
+    ON CONFLICT (peer) DO UPDATE SET epoch = excluded.epoch, n = excluded.n"""
+
+
+class SqliteStorage:
+    """The store behind a replica; open with `open_storage`."""
+
+    def __init__(self, database: sqlite3.Connection, path: Path | str, network: NetworkId) -> None:
+        self.path = path
+        self.network = network
+        self._database = database
+        self._epoch = _epoch_of(database, path)
+        self._last_n = _last_n_of(database, path)
+
+    @property
+    def epoch(self) -> bytes:
+        """16 random bytes chosen when this file was made."""
+        return self._epoch
+
+    @property
+    def last_n(self) -> int:
+        """The newest arrival's number."""
+        return self._last_n
+
+    def close(self) -> None:
+        """Close the file; what was committed is safe."""
+        with storage_faults(self.path):
+            self._database.close()
+
+    def known(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` are in the store."""
+        return {ItemId(id_) for (id_,) in self._by_ids("SELECT id FROM item_v1", list(ids))}
+
+    def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
+        """Return those of `ids` that are operations in the store."""
+        rows = self._by_ids(
+            "SELECT raw FROM item_v1", list(ids), f"AND kind = {int(ItemKind.OPERATION)}"
+        )
+        found = (parse_operation(unpack_item(raw), self.network) for (raw,) in rows)
+        return {operation.id: operation for operation in found}
+
+    def heads(self, record: RecordId) -> tuple[OperationId, ...]:
+        """Return a record's heads, the winner first."""
+        row = self._one("SELECT heads FROM record_v1 WHERE id = ?", record)
+        return split_heads(row[0]) if row else ()
+
+    def account(self, account: AccountId) -> Account | None:
+        """Return an account that is in the store."""
+        row = self._one("SELECT root_key, recovery_key FROM account_v1 WHERE id = ?", account)
+        if row is None:
+            return None
+        return Account(account, PublicKey(row[0]), PublicKey(row[1]), (account,))
+
+    def standing(self, slot: bytes) -> Standing | None:
+        """Return what stands in a slot."""
+        row = self._one("SELECT rank, id FROM slot_v1 WHERE slot = ?", slot)
+        return Standing(row[0], ItemId(row[1])) if row else None
+
+    def cursor(self, peer: PeerId) -> Cursor | None:
+        """Return how far we have read a peer."""
+        row = self._one("SELECT epoch, n FROM cursor_v1 WHERE peer = ?", peer)
+        return Cursor(row[0], row[1]) if row else None
+
+    def raws(self, ids: Sequence[ItemId], *, bytes_max: int) -> dict[ItemId, bytes]:
+        """Return items by id, in the order asked, until `bytes_max` would be passed (but one)."""
+        found: dict[ItemId, bytes] = {}
+        size = 0
+        for id_ in ids:
+            row = self._one("SELECT raw FROM item_v1 WHERE id = ?", id_)
+            if row is None:
+                continue
+            size += len(row[0])
+            if found and size > bytes_max:
+                break
+            found[id_] = row[0]
+        return found
+
+    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
+        """Return whole items that arrived after `n`: at least one if there is one."""
+        ids: list[ItemId] = []
+        raws: list[bytes] = []
+        size = 0
+        next_n = n
+        with storage_faults(self.path):
+            # The cursor is closed on the way out, or it would keep a read transaction open.
+            rows = self._database.execute(
+                "SELECT n, id, raw FROM item_v1 WHERE n > ? ORDER BY n LIMIT 4096", (n,)
+            )
+            for row in rows:
+                size += len(row[2])
+                if raws and size > bytes_max:
+                    break
+                next_n = row[0]
+                ids.append(ItemId(row[1]))
+                raws.append(row[2])
+            rows.close()
+        return LogPage(tuple(ids), tuple(raws), next_n, next_n >= self._last_n)
+
+    def ids_after(self, n: int, *, count_max: int) -> LogPage:
+        """Return only the ids of what arrived after `n`."""
+        with storage_faults(self.path):
+            rows = self._database.execute(
+                "SELECT n, id FROM item_v1 WHERE n > ? ORDER BY n LIMIT ?", (n, count_max)
+            ).fetchall()
+        next_n: int = rows[-1][0] if rows else n
+        return LogPage(tuple(ItemId(row[1]) for row in rows), (), next_n, next_n >= self._last_n)
+
+    def commit(self, commit: Commit) -> None:
+        """Write a batch durably, all of it or nothing.
+
+        Raises:
+            StorageFault: it could not be written; the store is as it was.
+        """
+        n = self._last_n
+        database = self._database
+        with transaction(database, self.path):
+            for admission in commit.admissions:
+                n += 1
+                self._insert(n, admission)
+            for change in commit.changes:
+                database.execute(_UPSERT_RECORD, _record_row(change))
+            for peer, cursor in commit.cursors.items():
+                database.execute(_UPSERT_CURSOR, (peer, cursor.epoch, cursor.n))
+        self._last_n = n
+
+    def _insert(self, n: int, admission: Admission) -> None:
+        item, subject = admission.item, admission.subject
+        record = subject.record if isinstance(subject, Operation) else None
+        self._database.execute(_INSERT_ITEM, (n, item.id, int(item.kind), record, item.raw))
+        if isinstance(subject, Account):
+            row = (subject.id, subject.root_key, subject.recovery_key)
+            self._database.execute(_INSERT_ACCOUNT, row)
+        elif isinstance(subject, Slot):
+            self._stand(item, subject)
+
+    def _stand(self, item: Item, slot: Slot) -> None:
+        """Put a receipt in its slot. What it supersedes leaves after it came, so n only grows."""
+        old = self.standing(slot.slot)
+        if old is not None:
+            self._database.execute("DELETE FROM item_v1 WHERE id = ?", (old.id,))
+        row = (slot.slot, slot.rank, item.id, slot.subject, slot.period)
+        self._database.execute(_UPSERT_SLOT, row)
+
+    def _one(self, query: str, *parameters: object) -> tuple[Any, ...] | None:
+        with storage_faults(self.path):
+            row: tuple[Any, ...] | None = self._database.execute(query, parameters).fetchone()
+        return row
+
+    def _by_ids(
+        self, select: str, ids: Sequence[bytes], condition: str = ""
+    ) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(ids), PARAMETER_COUNT_MAX):
+            some = ids[start : start + PARAMETER_COUNT_MAX]
+            marks = ",".join("?" * len(some))
+            query = f"{select} WHERE id IN ({marks}) {condition}"
+            with storage_faults(self.path):
+                rows: list[tuple[Any, ...]] = self._database.execute(query, some).fetchall()
+            yield from rows
+
+
+def open_storage(path: Path | str, network: NetworkId) -> SqliteStorage:
+    """Return the store in the file at `path`, made or migrated as needed.
+
+    Raises:
+        StorageFault: as `open_database`.
+    """
+    database = open_database(path, SCHEMA_FOLDER / "registry")
+    return SqliteStorage(database, path, network)
+
+
+def split_heads(raw: bytes) -> tuple[OperationId, ...]:
+    """Return the ids in a `heads` column, the winner first."""
+    return tuple(OperationId(raw[start : start + 32]) for start in range(0, len(raw), 32))
+
+
+def _record_row(change: RecordChange) -> tuple[object, ...]:
+    operation, register = change.operation, change.register
+    heads = register.winner + b"".join(register.conflicts)
+    return (
+        change.record,
+        int(operation.kind),
+        operation.account,
+        operation.slug,
+        heads,
+        int(register.deleted),
+    )
+
+
+def _epoch_of(database: sqlite3.Connection, path: Path | str) -> bytes:
+    with transaction(database, path):
+        database.execute(
+            "INSERT OR IGNORE INTO meta_v1 (key, value) VALUES ('epoch', ?)",
+            (secrets.token_bytes(EPOCH_BYTES),),
+        )
+        row: tuple[bytes] = database.execute(
+            "SELECT value FROM meta_v1 WHERE key = 'epoch'"
+        ).fetchone()
+    return row[0]
+
+
+def _last_n_of(database: sqlite3.Connection, path: Path | str) -> int:
+    with storage_faults(path):
+        row: tuple[int | None] = database.execute("SELECT max(n) FROM item_v1").fetchone()
+    return row[0] or 0
