@@ -1,0 +1,1 @@
+"""The whole job told in eight steps, by separate processes on loopback."""
