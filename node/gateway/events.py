@@ -94,9 +94,7 @@ class StreamMeter:
         if not isinstance(choices, list) or not choices:
             return False
         for choice in cast("list[Any]", choices):
-            reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-            if isinstance(reason, str):
-                self.finish_reason = reason
+            self.finish_reason = _finish_reason(choice) or self.finish_reason
         return True
 
 
@@ -138,11 +136,15 @@ def finish_reason_in(document: dict[str, Any]) -> str:
     """Return why a whole (not streamed) answer ended."""
     choices = document.get("choices")
     if isinstance(choices, list) and choices:
-        first = cast("list[Any]", choices)[0]
-        reason = first.get("finish_reason") if isinstance(first, dict) else None
-        if isinstance(reason, str):
-            return reason
+        return _finish_reason(cast("list[Any]", choices)[0]) or "stop"
     return "stop"
+
+
+def _finish_reason(choice: object) -> str | None:
+    if not isinstance(choice, dict):
+        return None
+    reason = cast("dict[str, Any]", choice).get("finish_reason")
+    return reason if isinstance(reason, str) else None
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

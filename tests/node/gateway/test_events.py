@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_client_gets_the_usage_it_asked_for_and_no_other_byte_changes(
 def test_it_does_not_matter_how_the_bytes_are_cut(cuts: list[int]) -> None:
     meter = StreamMeter(NOTHING)
     places = [0, *sorted(cuts), len(STREAM)]
-    pieces = [STREAM[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [STREAM[a:b] for a, b in itertools.pairwise(places)]
     assert b"".join(meter.feed(piece) for piece in pieces) == PLAIN + DONE
     assert meter.complete
 
