@@ -90,7 +90,7 @@ def engine_body(call: ModelCall, served_name: str) -> bytes:
     body = {**call.body, "model": served_name}
     if call.stream:
         body[_STREAM_OPTIONS] = {
-            **(body.get(_STREAM_OPTIONS) or {}),
+            **cast("dict[str, Any]", body.get(_STREAM_OPTIONS) or {}),
             "include_usage": True,
             "continuous_usage_stats": True,
         }
