@@ -1,0 +1,255 @@
+"""The node's HTTPS port for peers: TLS 1.3 under the node key, and a grant on every request.
+
+Other parts add routes. Before a handler runs, its caller is known, the body was read within its
+bounds, and the grant was taken; `caller_of` says who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from crdt import NetworkId, PeerId
+from node.peer.errors import GrantRefused, GrantReplayed, PeerPortInUse
+from node.peer.grants import HEADER, GrantVerifier
+from node.peer.identity import NodeKey, PeerEndpoint
+
+_CALLER: web.RequestKey[PeerId] = web.RequestKey("hansa_caller", PeerId)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """Bounds of the peer port.
+
+    Attributes:
+        body_bytes_max: A chat request with long context and images is under this.
+        body_s: A body has this long to arrive whole.
+        header_s: A new connection has this long for its handshake and first request head.
+        idle_s: A connection that asks nothing for this long is closed.
+    """
+
+    connection_count_max: int = 512
+    connection_count_per_address_max: int = 64
+    body_bytes_max: int = 10 * 1024 * 1024
+    body_s: float = 30.0
+    header_s: float = 10.0
+    idle_s: float = 75.0
+
+
+def caller_of(request: web.Request) -> PeerId:
+    """Return the peer whose grant admitted this request."""
+    return request[_CALLER]
+
+
+def _clock_s() -> int:
+    return int(time.time())  # noqa: TID251 - this edge owns the clock of the peer port
+
+
+class PeerServer:
+    """Listens for peers. Routes are added before `start`.
+
+    Args:
+        admit: Whether a peer may call at all; bans are decided elsewhere.
+        now_s: Unix time, for the expiry of grants.
+    """
+
+    def __init__(
+        self,
+        key: NodeKey,
+        network: NetworkId,
+        host: str,
+        port: int,
+        *,
+        limits: PeerLimits | None = None,
+        admit: Callable[[PeerId], bool] = lambda _peer: True,
+        now_s: Callable[[], int] = _clock_s,
+    ) -> None:
+        self._key = key
+        self._host = host
+        self._port = port
+        self._limits = limits or PeerLimits()
+        self._admit = admit
+        self._now_s = now_s
+        self._grants = GrantVerifier(network, key.public)
+        self._gate = _Gate(self._limits)
+        self._app = web.Application(
+            middlewares=[self._authenticate], client_max_size=self._limits.body_bytes_max
+        )
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use: the bound one after `start`, also when 0 was asked for."""
+        return self._port
+
+    def add_routes(self, routes: Iterable[web.AbstractRouteDef]) -> None:
+        """Serve these routes; their paths start with `/peer/`."""
+        assert self._runner is None, "add routes before start()"
+        self._app.add_routes(list(routes))
+
+    def endpoint(self, host: str) -> PeerEndpoint:
+        """Return what an advert says of this server when peers reach it at `host`."""
+        return PeerEndpoint(self._key.peer, host, self._port, self._key.certificate_sha256)
+
+    async def start(self) -> None:
+        """Bind and listen.
+
+        Raises:
+            PeerPortInUse: the port is taken.
+        """
+        assert self._runner is None
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            auto_decompress=False,  # a compressed body could be a bomb; no peer of ours sends one
+            handler_cancellation=True,
+            keepalive_timeout=self._limits.idle_s,
+            max_line_size=4096,
+            max_field_size=8192,
+        )
+        await runner.setup()
+        server = runner.server
+        assert server is not None
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: self._gate.guard(server()),
+                self._host,
+                self._port,
+                ssl=self._key.server_context(),
+                ssl_handshake_timeout=self._limits.header_s,
+                backlog=256,
+            )
+        except OSError as error:
+            await runner.cleanup()
+            if error.errno == errno.EADDRINUSE:
+                raise PeerPortInUse(self._host, self._port) from error
+            raise
+        self._runner = runner
+        self._port = cast("int", self._listener.sockets[0].getsockname()[1])
+
+    async def stop(self, *, grace_s: float = 5.0) -> None:
+        """Stop listening, let running answers end for `grace_s`, then close everything."""
+        if self._listener is None or self._runner is None:
+            return
+        self._listener.close()
+        server = self._runner.server
+        if server is not None:
+            server.pre_shutdown()
+            await server.shutdown(grace_s)
+        await self._runner.cleanup()
+        self._gate.close()
+        self._listener = None
+        self._runner = None
+
+    @web.middleware
+    async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._gate.head_arrived(request.transport)
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                body = await request.read()
+        except TimeoutError:
+            return _refusal(408, "request-timeout", "the request body did not arrive in time")
+        purpose = f"{request.method} {request.raw_path}"
+        try:
+            caller = self._grants.check(
+                request.headers.get(HEADER), purpose, body, now_s=self._now_s()
+            )
+        except GrantReplayed as error:
+            return _refusal(401, error.code, str(error))
+        except GrantRefused as error:
+            return _refusal(401, error.code, str(error))
+        if not self._admit(caller):
+            return _refusal(403, "peer-banned", f"peer {caller} is not admitted here for now")
+        request[_CALLER] = caller
+        return await handler(request)
+
+
+def _refusal(status: int, code: str, detail: str) -> web.Response:
+    return web.json_response({"status": status, "code": code, "detail": detail}, status=status)
+
+
+class _Gate:
+    """Counts connections and closes those that connect and never ask."""
+
+    def __init__(self, limits: PeerLimits) -> None:
+        self._limits = limits
+        self._count = 0
+        self._by_address: dict[str, int] = {}
+        self._waiting: dict[object, asyncio.TimerHandle] = {}
+
+    def guard(self, inner: asyncio.Protocol) -> asyncio.Protocol:
+        """Return a protocol that passes everything to `inner` if the gate lets it in."""
+        return _GuardedProtocol(self, inner)
+
+    def enter(self, transport: asyncio.Transport, address: str) -> bool:
+        """Count a connection in; False if there are too many."""
+        here = self._by_address.get(address, 0)
+        if (
+            self._count >= self._limits.connection_count_max
+            or here >= self._limits.connection_count_per_address_max
+        ):
+            return False
+        self._count += 1
+        self._by_address[address] = here + 1
+        loop = asyncio.get_running_loop()
+        self._waiting[transport] = loop.call_later(self._limits.header_s, transport.abort)
+        return True
+
+    def leave(self, transport: object, address: str) -> None:
+        """Count a connection out."""
+        self.head_arrived(transport)
+        self._count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def head_arrived(self, transport: object) -> None:
+        """Stop the clock of a connection's first request head."""
+        timer = self._waiting.pop(transport, None)
+        if timer is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Cancel what is left of the clocks."""
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+
+
+class _GuardedProtocol(asyncio.Protocol):
+    """Passes one connection's events to aiohttp's protocol, if the gate let it in."""
+
+    def __init__(self, gate: _Gate, inner: asyncio.Protocol) -> None:
+        self._gate = gate
+        self._inner = inner
+        self._transport: asyncio.BaseTransport | None = None
+        self._address = ""
+        self._entered = False
+        # Bound once: these two run for every read.
+        self.data_received = inner.data_received  # type: ignore[method-assign]
+        self.eof_received = inner.eof_received  # type: ignore[method-assign]
+        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        socket_name = transport.get_extra_info("peername")
+        self._address = str(socket_name[0]) if socket_name else ""
+        self._entered = self._gate.enter(cast("asyncio.Transport", transport), self._address)
+        if self._entered:
+            self._inner.connection_made(transport)
+        else:
+            cast("asyncio.Transport", transport).abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._entered:
+            self._gate.leave(self._transport, self._address)
+            self._inner.connection_lost(exc)
