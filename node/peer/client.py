@@ -43,7 +43,11 @@ class _PeerPin(aiohttp.Fingerprint):
     def check(self, transport: asyncio.Transport) -> None:
         """Raise WrongPeerKey unless the other end of `transport` is the peer."""
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        check_certificate(tls.getpeercert(binary_form=True) if tls else None, self._endpoint)
+        try:
+            check_certificate(tls.getpeercert(binary_form=True) if tls else None, self._endpoint)
+        except WrongPeerKey:
+            transport.abort()  # aiohttp 3.14 closes it only for an error class of its own
+            raise
 
 
 class PeerSession:
