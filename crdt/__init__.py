@@ -14,7 +14,26 @@ from crdt.errors import (
     WorldFault,
     WrongNetwork,
 )
-from crdt.frames import GOSSIP_BYTES_MAX, Verdict, check_gossip
+from crdt.events import (
+    AnswerReceived,
+    Changed,
+    DropPeer,
+    Effect,
+    Event,
+    Gossip,
+    GossipReceived,
+    Heartbeat,
+    LocalItems,
+    PeerConnected,
+    PeerLost,
+    Reply,
+    RequestFailed,
+    RequestReceived,
+    SendRequest,
+    Settled,
+    WakeAt,
+)
+from crdt.frames import ANSWER_FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, Verdict, check_gossip
 from crdt.ids import (
     AccountId,
     ItemId,
@@ -42,6 +61,7 @@ from crdt.operations import (
     record_id,
     slug_of,
 )
+from crdt.progress import PeerStatus, SyncLimits, SyncStatus
 from crdt.registers import Register
 from crdt.replica import (
     LOCAL,
@@ -59,19 +79,23 @@ from crdt.replica import (
     Storage,
 )
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
+from crdt.sync import SyncMachine
 from crdt.wire import array, decode, encode, field, fixed_bytes, natural, sha3
 
 __all__ = [
-    "BODY_BYTES_MAX", "GOSSIP_BYTES_MAX", "ITEM_BYTES_MAX", "LOCAL", "Accepted", "Account",
-    "AccountId", "Admission", "BadSignature", "BodyRules", "CausalFault", "Commit", "Cursor",
-    "HansaError", "Item", "ItemId", "ItemKind", "LogPage", "MalformedBytes", "ManifestDigest",
-    "MissingAccount", "MissingItems", "NetworkId", "NotAuthorised", "Operation", "OperationId",
-    "OperationType", "Outcome", "PeerId", "PublicKey", "ReceiptRules", "RecordChange",
-    "RecordId", "RecordKind", "Register", "RemoteFault", "Replica", "Signed", "SigningKey",
-    "Slot", "Standing", "Status", "Storage", "UserFault", "Verdict", "WorldFault",
-    "WrongNetwork", "array", "check_gossip", "decode", "encode", "field", "fixed_bytes",
-    "id_from_hex", "is_slug", "make_genesis", "make_operation", "natural", "network_id",
-    "open_genesis", "open_operation", "pack_item", "parse_operation", "peer_id_of",
-    "public_key_of", "record_id", "seal", "sha3", "short", "slug_of", "unpack_item", "verify",
-    "verify_digest",
+    "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "GOSSIP_BYTES_MAX", "ITEM_BYTES_MAX", "LOCAL",
+    "Accepted", "Account", "AccountId", "Admission", "AnswerReceived", "BadSignature",
+    "BodyRules", "CausalFault", "Changed", "Commit", "Cursor", "DropPeer", "Effect", "Event",
+    "Gossip", "GossipReceived", "HansaError", "Heartbeat", "Item", "ItemId", "ItemKind",
+    "LocalItems", "LogPage", "MalformedBytes", "ManifestDigest", "MissingAccount",
+    "MissingItems", "NetworkId", "NotAuthorised", "Operation", "OperationId", "OperationType",
+    "Outcome", "PeerConnected", "PeerId", "PeerLost", "PeerStatus", "PublicKey", "ReceiptRules",
+    "RecordChange", "RecordId", "RecordKind", "Register", "RemoteFault", "Replica", "Reply",
+    "RequestFailed", "RequestReceived", "SendRequest", "Settled", "Signed", "SigningKey",
+    "Slot", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncStatus",
+    "UserFault", "Verdict", "WakeAt", "WorldFault", "WrongNetwork", "array", "check_gossip",
+    "decode", "encode", "field", "fixed_bytes", "id_from_hex", "is_slug", "make_genesis",
+    "make_operation", "natural", "network_id", "open_genesis", "open_operation", "pack_item",
+    "parse_operation", "peer_id_of", "public_key_of", "record_id", "seal", "sha3", "short",
+    "slug_of", "unpack_item", "verify", "verify_digest",
 ]  # fmt: skip

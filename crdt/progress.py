@@ -1,0 +1,143 @@
+"""What the sync machine remembers of each peer, its bounds, and what it tells of its progress."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from crdt.budgets import TokenBucket
+from crdt.frames import ANSWER_ID_COUNT_MAX
+from crdt.ids import ItemId, PeerId
+from crdt.replica import Cursor
+
+START = Cursor(b"", 0)
+"""Nothing read yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncLimits:
+    """Bounds and periods; each default with its reason.
+
+    Attributes:
+        catch_up_ms: How often each peer's store is read again (the page's 30 s), with jitter.
+        retry_ms: After a failure, doubled each time up to `catch_up_ms`.
+        request_timeout_s: A 256 KiB answer over a slow link; then somebody else is asked.
+        bulk_lease_ms: How long one peer may be the only one to send whole items.
+        fresh_ms: How long "somebody has brought us up to date" holds.
+        wanted_count_max: Ids to fetch from one peer: a page of ids and what those wait for.
+        idle_page_ms: Pause after a page that held nothing new.
+        pending_ms: How long an item may wait for what it cites.
+        peer_count_max: Peers that are remembered; the network holds fewer connections.
+        gossip_items_per_s: Items a peer may pass on; more are left to catch-up.
+        requests_per_s: What a peer may ask; a fresh join takes some 400 requests.
+        answer_bytes_per_s: What it may be answered.
+        fault_score_max: Faults before a peer is dropped; one is forgotten every 10 s.
+        ban_s: How long it is kept out.
+    """
+
+    catch_up_ms: int = 30_000
+    retry_ms: int = 2_000
+    request_timeout_s: float = 10.0
+    bulk_lease_ms: int = 60_000
+    fresh_ms: int = 90_000
+    wanted_count_max: int = 2 * ANSWER_ID_COUNT_MAX
+    idle_page_ms: int = 20
+    pending_ms: int = 60_000
+    peer_count_max: int = 512
+    gossip_items_per_s: int = 5_000
+    requests_per_s: int = 200
+    answer_bytes_per_s: int = 64 * 1024 * 1024
+    fault_score_max: int = 10
+    ban_s: int = 300
+
+
+class Phase(Enum):
+    """What a peer is being asked for."""
+
+    IDLE = "idle"
+    ITEMS = "items"
+    IDS = "ids"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """How far the node has read one peer.
+
+    Attributes:
+        n: The cursor in the peer's store.
+        last_n: The peer's newest arrival, as it says.
+        synced: Everything it had at some moment of this connection has been read.
+    """
+
+    peer: PeerId
+    phase: str
+    n: int
+    last_n: int
+    synced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """How far the node has read its peers."""
+
+    peers: tuple[PeerStatus, ...]
+    pending_count: int
+    item_n: int
+
+
+@dataclass(slots=True)
+class PeerProgress:
+    """What is remembered of one connected peer.
+
+    Attributes:
+        due_ms: When it is asked again, while `phase` is idle.
+        request: The catch-up request under way; 0 when there is none.
+        page: The cursor after a page of ids whose items are still being fetched.
+        fetch: The fetch under way, for `fetching`; 0 when there is none.
+        wanted: What is to be fetched from it, in order, `fetching` among it.
+        asked: When it was last asked for an id, so that it is not asked again at once.
+        deferred: Its page of ids was put off once, because somebody else was sending those items.
+    """
+
+    id: PeerId
+    due_ms: int
+    requests: TokenBucket
+    answers: TokenBucket
+    gossip: TokenBucket
+    phase: Phase = Phase.IDLE
+    request: int = 0
+    cursor: Cursor = START
+    page: Cursor | None = None
+    page_done: bool = False
+    page_new: bool = False
+    fetch: int = 0
+    fetching: tuple[ItemId, ...] = ()
+    wanted: OrderedDict[ItemId, None] = field(default_factory=OrderedDict[ItemId, None])
+    asked: OrderedDict[ItemId, int] = field(default_factory=OrderedDict[ItemId, int])
+    deferred: bool = False
+    failures: int = 0
+    faults: float = 0.0
+    faults_ms: int = 0
+    last_n: int = 0
+    synced: bool = False
+
+
+def new_progress(
+    peer: PeerId, cursor: Cursor | None, limits: SyncLimits, now_ms: int
+) -> PeerProgress:
+    """Return the state of a peer that has just connected: due now, its budgets full."""
+    return PeerProgress(
+        peer,
+        due_ms=now_ms,
+        requests=TokenBucket(
+            rate_per_s=limits.requests_per_s, burst=2 * limits.requests_per_s, now_ms=now_ms
+        ),
+        answers=TokenBucket(
+            rate_per_s=limits.answer_bytes_per_s, burst=limits.answer_bytes_per_s, now_ms=now_ms
+        ),
+        gossip=TokenBucket(
+            rate_per_s=limits.gossip_items_per_s, burst=2 * limits.gossip_items_per_s, now_ms=now_ms
+        ),
+        cursor=cursor or START,
+    )
