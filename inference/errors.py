@@ -1,0 +1,59 @@
+"""What can go wrong when models are run or chosen."""
+
+from __future__ import annotations
+
+from crdt import RemoteFault, UserFault, WorldFault
+
+
+class AdvertFault(RemoteFault):
+    """A peer's advert breaks a rule of its own shape."""
+
+    code = "advert-fault"
+
+
+class AdvertStale(RemoteFault):
+    """An advert that is expired, too far in the future, or older than one we hold: ignore it."""
+
+    code = "advert-stale"
+
+
+class NoOffer(WorldFault):
+    """Nobody offers what a call requires right now; the message counts the reasons."""
+
+    code = "no-offer"
+
+
+class EngineUnavailable(WorldFault):
+    """An engine does not answer, or is not running."""
+
+    code = "engine-unavailable"
+
+
+class EngineFailed(WorldFault):
+    """An engine could not be started, died, or failed its first real request."""
+
+    code = "engine-failed"
+
+
+class EngineInstallFailed(WorldFault):
+    """The engine's environment could not be made."""
+
+    code = "engine-install-failed"
+
+
+class EngineMissing(WorldFault):
+    """The engine's environment is not installed on this machine."""
+
+    code = "engine-missing"
+
+
+class DoesNotFit(UserFault):
+    """A model needs more than this machine has left; the message names the term."""
+
+    code = "does-not-fit"
+
+
+class CannotServe(UserFault):
+    """A record cannot be served: it has no build, is deleted, or its kind is not a model."""
+
+    code = "cannot-serve"

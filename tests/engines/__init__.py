@@ -1,0 +1,1 @@
+"""Engines for tests: processes that speak the OpenAI dialect without a model."""
