@@ -14,7 +14,7 @@ from array import array as Numbers  # noqa: N812 - not `crdt.array`
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from blake3 import blake3
 
@@ -365,7 +365,7 @@ def _maybe_sha256(value: object, what: str) -> bytes:
 
 def _check_manifest(manifest: Manifest) -> None:
     paths = [file.path for file in manifest.files]
-    if any(left >= right for left, right in zip(paths, paths[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(paths)):
         raise BadManifest("files are not sorted by path, or one is named twice")
     _check_names(paths)
     total = manifest.size

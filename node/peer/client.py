@@ -10,7 +10,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -93,7 +93,7 @@ class PeerSession:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         read_s: float | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """POST `body` and yield the response, whatever its status; its body is still to be read.
 
         Args:
@@ -118,7 +118,7 @@ class PeerSession:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         read_s: float | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """GET `path`; as `post`."""
         async with self._request("GET", endpoint, path, b"", headers, timeout_s, read_s) as it:
             yield it
@@ -142,7 +142,7 @@ class PeerSession:
         headers: Mapping[str, str] | None,
         timeout_s: float,
         read_s: float | None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         assert path.startswith("/peer/"), path
         timeout = aiohttp.ClientTimeout(
             total=timeout_s or None,

@@ -21,7 +21,7 @@ from node.peer.errors import GrantRefused, GrantReplayed, PeerPortInUse
 from node.peer.grants import HEADER, GrantVerifier
 from node.peer.identity import NodeKey, PeerEndpoint
 
-_CALLER: web.RequestKey[PeerId] = web.RequestKey("hansa_caller", PeerId)
+_CALLER = web.RequestKey("hansa_caller", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class PeerLimits:
 
 def caller_of(request: web.Request) -> PeerId:
     """Return the peer whose grant admitted this request."""
-    return request[_CALLER]
+    return PeerId(request[_CALLER])
 
 
 def _clock_s() -> int:
