@@ -33,7 +33,7 @@ from node.storage.states import Counts, RecordState, VersionEntry
 
 VERSION_COUNT_MAX = 1000
 """Versions of one record in one answer, newest first; older ones are reached by their ids."""
-RECEIPT_COUNT_MAX = 10_000
+RECORD_COUNT_MAX = 10_000
 
 
 class SqliteReader:
@@ -110,6 +110,15 @@ class SqliteReader:
             slug,
             first,
             last,
+        )
+        return [RecordId(row[0]) for row in rows]
+
+    def records_of(self, account: AccountId) -> list[RecordId]:
+        """Return every record an account has written, at most `RECORD_COUNT_MAX`."""
+        rows = self.all(
+            "SELECT id FROM record_v1 WHERE account = ? ORDER BY number LIMIT ?",
+            account,
+            RECORD_COUNT_MAX,
         )
         return [RecordId(row[0]) for row in rows]
 

@@ -32,6 +32,7 @@ CREATE TABLE record_v1 (
     deleted INTEGER NOT NULL
 );
 CREATE INDEX record_v1_slug ON record_v1 (slug, account);
+CREATE INDEX record_v1_account ON record_v1 (account);
 
 -- Grow-only maxima: the item that stands in each slot.
 CREATE TABLE slot_v1 (
