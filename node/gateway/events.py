@@ -72,7 +72,7 @@ class StreamMeter:
         if data == _DONE:
             self.done = True
             return event + b"\n\n"
-        document = _object(data)
+        document = json_object(data)
         if document is None:
             return event + b"\n\n"
         self.events += 1
@@ -128,7 +128,7 @@ def first_event(raw: bytes) -> dict[str, Any] | None:
     """Return the first whole event's JSON in the first bytes of a stream, if it is there yet."""
     for event in raw.split(b"\n\n")[:-1]:
         if event.startswith(b"data:"):
-            return _object(event.removeprefix(b"data:").strip())
+            return json_object(event.removeprefix(b"data:").strip())
     return None
 
 
@@ -147,7 +147,8 @@ def _finish_reason(choice: object) -> str | None:
     return reason if isinstance(reason, str) else None
 
 
-def _object(data: bytes) -> dict[str, Any] | None:
+def json_object(data: bytes | str) -> dict[str, Any] | None:
+    """Return the JSON object in `data`, or None if that is not what it holds."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
