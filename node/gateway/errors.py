@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crdt import HansaError, UserFault, WorldFault
+from inference import NoOffer
 
 
 class BadCall(UserFault):
@@ -15,18 +16,6 @@ class NoModel(UserFault):
     """The `model` of a call names nothing that is known here."""
 
     code = "model-not-found"
-
-
-class NoOffer(WorldFault):
-    """The model is known, and no live peer serves it on acceptable terms right now."""
-
-    code = "no-offer"
-
-
-class PriceTooHigh(UserFault):
-    """Every live offer asks for more than the caller allows."""
-
-    code = "price-too-high"
 
 
 class EngineRefused(WorldFault):
@@ -65,7 +54,6 @@ class AllRefused(WorldFault):
 _STATUS: dict[type[HansaError], tuple[int, str]] = {
     BadCall: (400, "invalid_request_error"),
     NoModel: (404, "invalid_request_error"),
-    PriceTooHigh: (402, "invalid_request_error"),
     NoOffer: (503, "server_error"),
     AllRefused: (503, "server_error"),
     EngineRefused: (502, "server_error"),
