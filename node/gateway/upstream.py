@@ -22,8 +22,6 @@ from node.peer.errors import PeerMisbehaved, PeerUnreachable, WrongPeerKey
 PEER_PATH = "/peer/v1/openai/"
 FIRST_BYTE_S = 120.0
 """A long prompt on a CPU takes its time; a dead host is found by the connection, not by this."""
-SILENCE_S = 60.0
-"""Between two pieces of an answer that has begun."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Embeddings of a whole batch; a chat answer is a hundred times smaller."""
 ERROR_BYTES_MAX = 16 * 1024
