@@ -324,8 +324,13 @@ def _events(tokens: int, options: Options, usage: dict[str, Any], *, chat: bool)
             "model": options.model,
             "choices": choices,
         }
-        if continuous or (include and not choices):
-            value["usage"] = _usage(done)
+        if continuous and choices:
+            value["usage"] = _usage(done) | {"completion_tokens_details": None}
+        elif include and not choices:
+            value |= {"usage": _usage(done), "system_fingerprint": "fake-0"}
+        if chat and choices and choices[0]["delta"].get("role"):
+            # As vLLM 0.32.0 has it: in the first event of a chat, usage is not the last member.
+            value |= {"prompt_token_ids": None, "prompt_text": None}
         return _event(value)
 
     def piece(text: str, first: bool = False, finish: str | None = None) -> list[dict[str, Any]]:
