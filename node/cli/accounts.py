@@ -39,9 +39,7 @@ def create(
     import secrets
 
     folder = session.accounts
-    card = folder.create(
-        name, network, random_bytes=secrets.token_bytes, lock=session.locker(confirm=True)
-    )
+    card = folder.create(name, network, random_bytes=secrets.token_bytes, lock=session.locker())
     session.screen.result(_public(card), lambda: _sheet(card, title=f"Account {name} is made"))
     session.screen.note(
         f"Move {folder.recovery_path(name)} to another place: it is what recovers the account if"

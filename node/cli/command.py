@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from crdt import HansaError
+from node.cli.endings import report
 from node.cli.session import Options, Session
 
 NODE = ("node_url",)
@@ -124,7 +126,10 @@ def command(
             given = {one: arguments.pop(one) for one in shared}
             base = context.obj if isinstance(context.obj, Options) else Options()
             with Session(_merged(base, given)) as session:
-                function(session, **arguments)
+                try:
+                    function(session, **arguments)
+                except HansaError as error:
+                    raise typer.Exit(report(session.screen, error)) from error
 
         parameters = [
             inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD),

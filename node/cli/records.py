@@ -11,9 +11,7 @@ from node.cli import reads, writes
 from node.cli.command import CREATOR, NODE, command
 from node.cli.session import Session
 
-Reference = Annotated[
-    str, typer.Argument(metavar="REF", help="A record: its id, or `owner/slug`.")
-]
+Reference = Annotated[str, typer.Argument(metavar="REF", help="A record: its id, or `owner/slug`.")]
 RecordFile = Annotated[
     Path | None,
     typer.Option("--file", "-f", metavar="FILE", help="The record as JSON or TOML; `-` is stdin."),

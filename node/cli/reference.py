@@ -35,7 +35,7 @@ def reference() -> str:
     from node.cli.app import app
 
     root: Any = typer.main.get_command(app)
-    commands = list(_commands(root, ("hansa",)))
+    commands = list(commands(root))
     lines = [HEADER, "| command | |", "|---|---|"]
     for path, one in commands:
         name = " ".join(path)
@@ -48,16 +48,27 @@ def reference() -> str:
     return "\n".join(lines)
 
 
+def commands(root: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each command under a group with the words that call it."""
+    yield from _under(root, ("hansa",))
+
+
+def example_of(one: Any) -> str:
+    """Return the call that a command gives as its example."""
+    text = _MARKUP.sub("", one.epilog or "").removeprefix("Example:").strip()
+    return text.partition("  (JSON")[0]
+
+
 _COMPLETION = ("help", "install_completion", "show_completion")
 _SHARED = ("as_json", "node_url", "data_dir", "account", "passphrase_file", "key_file", "help")
 
 
-def _commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _under(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, one in group.commands.items():
         if one.hidden:
             continue
         if hasattr(one, "commands"):
-            yield from _commands(one, (*path, name))
+            yield from _under(one, (*path, name))
         else:
             yield (*path, name), one
 
@@ -71,8 +82,7 @@ def _page(path: tuple[str, ...], one: Any) -> list[str]:
         usage.append(f"{word}{many}" if argument.required else f"[{word}{many}]")
     text = "\n".join(line.strip() for line in (one.help or "").strip().splitlines())
     lines = [text, "", "```", " ".join(usage) + " [options]", "```", ""]
-    example = _MARKUP.sub("", one.epilog or "").removeprefix("Example:").strip()
-    lines += ["For example:", "", "```sh", example.partition("  (JSON")[0], "```"]
+    lines += ["For example:", "", "```sh", example_of(one), "```"]
     described = [
         f"- `{argument.metavar or argument.human_readable_name.upper()}`: {argument.help}"
         for argument in arguments

@@ -1,9 +1,74 @@
-"""x."""
+"""`hansa serve`, `serving`, `offers`, `route`: models this node and others run now."""
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
+
+from node.cli import format as show
+from node.cli import transfers
+from node.cli.command import NODE, OPERATOR, command
+from node.cli.screen import sheet, table
+from node.cli.session import Session
+
+route_group = typer.Typer(no_args_is_help=True, help="How a call would be routed, and why.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
+    app.add_typer(route_group, name="route", rich_help_panel="Operate")
+
+    @command(app, "serve", uses=OPERATOR, panel="Operate", example="hansa serve anna/tiny-chat")
+    def serve(
+        session: Session,
+        reference: Annotated[
+            str, typer.Argument(metavar="REF", help="A model: its id, or `owner/slug`.")
+        ],
+        stop: Annotated[bool, typer.Option("--stop", help="Stop serving it.")] = False,
+    ) -> None:
+        """Fetch a model's build if needed, start its engine, prove it, and offer it."""
+        client = session.operator()
+        record = session.record_id("models", reference)
+        if stop:
+            client.delete(f"/v1/serving/{record}")
+            session.screen.result({"stopped": record}, lambda: sheet({"stopped": record}))
+            return
+        events = client.events("POST", "/v1/serving", {"record": record})
+        found = transfers.follow(session, f"Serve {reference}", events)
+        session.screen.result(found, lambda: _served(found))
+
+    @command(app, "serving", uses=OPERATOR, panel="Operate", example="hansa serving")
+    def serving(session: Session) -> None:
+        """List the models this node serves, with their state and load."""
+        found = session.operator().get("/v1/serving")
+        session.screen.result(found, lambda: _serving_table(found["items"]))
+
+    @command(app, "offers", uses=NODE, panel="Operate", example="hansa offers")
+    def offers(session: Session) -> None:
+        """List the models that any reachable node offers now, with price and load."""
+        found = session.client().get("/v1/offers")
+        session.screen.result(found, lambda: _offers_table(found["items"]))
+
+
+def _served(found: dict[str, Any]) -> Any:
+    return sheet(found, title="Serving")
+
+
+def _serving_table(items: list[dict[str, Any]]) -> Any:
+    return table(("model", "state"), [(one["record"], one["state"]) for one in items])
+
+
+def _offers_table(items: list[dict[str, Any]]) -> Any:
+    return table(
+        ("model", "node", "price in", "price out"),
+        [
+            (
+                one["served_name"],
+                show.short_peer(one["peer"]),
+                show.price(one["price_input"]),
+                show.price(one["price_output"]),
+            )
+            for one in items
+        ],
+    )

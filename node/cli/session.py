@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+import typer
 
 from node.cli.errors import BadUsage, NoAccount, UnreadableFile
 from node.cli.screen import Screen
 
 if TYPE_CHECKING:
     from node.client import AccountCard, AccountFolder, Client, CreatorAccount
+    from node.config import Loaded
+    from node.keystore import Unlock
 
 NODE_URL_DEFAULT = "http://127.0.0.1:8420"
 """Where a node started with nothing configured serves its API."""
@@ -128,3 +133,61 @@ class Session:
         if self.options.as_json or not sys.stdin.isatty():
             return False
         return typer.confirm(question, err=True)
+
+    def locker(self) -> Callable[[Path, bytes], None]:
+        """Return what seals new secrets under the person's passphrase or key file."""
+        from node.keystore import write_secret
+
+        unlock = self._unlock("the new account", confirm=True)
+        return lambda path, secret: write_secret(path, secret, unlock)
+
+    def _unlock(self, what: str, *, confirm: bool = False) -> Unlock:
+        from node.keystore import KeyFile, Passphrase, passphrase_from_file
+
+        if self.options.key_file is not None:
+            return KeyFile(self.options.key_file)
+        if self.options.passphrase_file is not None:
+            return passphrase_from_file(self.options.passphrase_file)
+        if not sys.stdin.isatty():
+            raise BadUsage(
+                f"{what} needs a passphrase and nobody is there to type it;"
+                " give --passphrase-file FILE or --key-file FILE"
+            )
+        import getpass
+
+        text = getpass.getpass(f"Passphrase of {what}: ")
+        if confirm and getpass.getpass("The same again: ") != text:
+            raise BadUsage("the two passphrases differ; nothing was made, try again")
+        return Passphrase(text)
+
+    def settings(self, config: Path | None = None, flags: Sequence[str] = ()) -> Loaded:
+        """Return the settings a node on this machine would run with.
+
+        Raises:
+            BadSettings: naming every bad one and where it came from.
+        """
+        from node.config import load_settings
+
+        chosen = self.options.data_dir
+        said = [*flags] if chosen is None else [f"node.data_dir={chosen}", *flags]
+        return load_settings(config, said, os.environ)
+
+    def _operator_token(self) -> str:
+        from node.client import NoOperatorToken
+
+        path = self.settings().settings.operator_token_file
+        try:
+            with path.open(encoding="ascii", errors="replace") as file:
+                return file.read(1024).strip()
+        except OSError as error:
+            raise NoOperatorToken(
+                f"this needs the operator's token, and {path} cannot be read"
+                f" ({error.strerror}); give the node's folder with --data-dir DIR"
+            ) from error
+
+    def _connected(self, token: str | None, creator: CreatorAccount | None) -> Client:
+        from node.client import Client
+
+        assert self._client is None, "one command asks one node in one role"
+        self._client = Client(self.node_url, operator_token=token, creator=creator)
+        return self._client

@@ -8,14 +8,21 @@ operation: the node signs nothing for anybody).
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from node.client.accounts import CreatorAccount
+from crdt import Item, PeerId, PublicKey, public_key_of
+from node import signing
+from node.client.accounts import AccountCard, CreatorAccount
+from node.client.errors import WrongNode
 from node.client.http import Answer, Event, Http, Query, Request, query_string
 
+JSON_TYPE = "application/json"
 PAGE_RECORDS = 200
 """The most a page may hold; fewer round trips."""
 
@@ -86,6 +93,67 @@ class Client:
         request = self._plain(method, path, None, value)
         return self._http.events(request)
 
+    def write(
+        self,
+        method: str,
+        path: str,
+        value: Mapping[str, Any] | None,
+        operation: Item | None,
+        *,
+        if_match: str | None = None,
+    ) -> Any:
+        """Send a creator's signed request, with a signed operation if it writes a record.
+
+        The account introduces itself each time: a node that knows it already loses 300 bytes.
+        """
+        headers: dict[str, str] = {}
+        body = b"" if value is None else _json_bytes(value)
+        if value is not None:
+            headers["Content-Type"] = JSON_TYPE
+        if if_match is not None:
+            headers["If-Match"] = f'"{if_match}"'
+        answer = self.signed(Request(method, path, "", body, headers), operation)
+        return answer.json() if answer.body else None
+
+    def signed(self, request: Request, operation: Item | None = None) -> Answer:
+        """Send a request signed by the creator, and return its successful answer.
+
+        Raises:
+            WrongNode: the creator's account is for another network than the node.
+        """
+        return self._http.send(self._sign(request, operation))
+
+    def _sign(self, request: Request, operation: Item | None) -> Request:
+        assert self._creator is not None, "a client that signs is made with a creator"
+        card = self._creator.card
+        node = self._identity(card)
+        carried = b"" if operation is None else signing.operation_header(operation).encode()
+        facts = signing.RequestFacts(
+            card.network, node, request.method, request.path, request.query, request.body, carried
+        )
+        headers = dict(request.headers)
+        headers[signing.AUTHORIZATION] = signing.authorization(
+            facts,
+            card.account,
+            self._creator.key,
+            now_s=int(time.time()),  # noqa: TID251 - a client is an edge
+            nonce=secrets.token_bytes(signing.NONCE_BYTES),
+        )
+        headers[signing.ACCOUNT_HEADER] = signing.account_header(card.genesis)
+        if operation is not None:
+            headers[signing.OPERATION_HEADER] = carried.decode()
+        return replace(request, headers=headers)
+
+    def _identity(self, card: AccountCard) -> PublicKey:
+        """Return the node's key after checking that the node is on the account's network."""
+        node = self.node()
+        if node["network_id"] != card.network.hex():
+            raise WrongNode(
+                f"account {card.name!r} is for network {card.network_name!r}, and the node at"
+                f" {self.url} is on {node['network']!r}; use another node or account"
+            )
+        return public_key_of(PeerId(node["peer"]))
+
     def pages(self, path: str, query: Mapping[str, Any], *, limit: int) -> Iterator[dict[str, Any]]:
         """Yield pages of a listing until `limit` entries came or there are no more."""
         left, cursor = limit, None
@@ -102,8 +170,8 @@ class Client:
         headers: dict[str, str] = {}
         body = b""
         if value is not None:
-            body = json.dumps(value, ensure_ascii=False).encode()
-            headers["Content-Type"] = "application/json"
+            body = _json_bytes(value)
+            headers["Content-Type"] = JSON_TYPE
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return Request(method, path, query_string(query or {}), body, headers)
@@ -112,3 +180,7 @@ class Client:
 def quoted(segment: str) -> str:
     """Return one path segment with everything that is not plain text escaped."""
     return quote(segment, safe="")
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

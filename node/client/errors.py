@@ -32,6 +32,12 @@ class NoOperatorToken(UserFault):
     code = "no-operator-token"
 
 
+class WrongNode(UserFault):
+    """The node is on another network than the account that signs."""
+
+    code = "wrong-network"
+
+
 class ApiProblem(UserFault):
     """The node refused a request and said why.
 

@@ -96,7 +96,9 @@ class Http:
         except ValueError:
             port = -1
         if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise NodeUnreachable(f"{url!r} is not a node's URL; give one like http://127.0.0.1:8420")
+            raise NodeUnreachable(
+                f"{url!r} is not a node's URL; give one like http://127.0.0.1:8420"
+            )
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
@@ -159,7 +161,10 @@ class Http:
             self._connection.connect()
         self._connection.sock.settimeout(timeout_s)
         self._connection.request(
-            request.method, self._prefix + request.target, body=request.body or None, headers=headers
+            request.method,
+            self._prefix + request.target,
+            body=request.body or None,
+            headers=headers,
         )
         return self._connection.getresponse()
 
@@ -171,7 +176,9 @@ class Http:
             raise ConnectionCut(f"the node at {self.url} broke off: {error}; try again") from error
         if len(body) > ANSWER_BYTES_MAX:
             self.close()
-            raise BadAnswer(f"the answer is over {size_text(ANSWER_BYTES_MAX)}; ask for less at once")
+            raise BadAnswer(
+                f"the answer is over {size_text(ANSWER_BYTES_MAX)}; ask for less at once"
+            )
         return body
 
     def _explained(self, error: Exception) -> Exception:

@@ -66,9 +66,8 @@ def test_an_account_is_never_overwritten(folder: AccountFolder) -> None:
     (folder.path / "anna.json").unlink()
     with pytest.raises(AccountFault, match="move it away first"):
         make(folder)
-    for path in before:
-        if path.name != "anna.json":
-            assert path.read_bytes() == before[path]
+    for path, content in before.items():
+        assert path.name == "anna.json" or path.read_bytes() == content
 
 
 def test_a_missing_account_says_how_to_make_it(folder: AccountFolder) -> None:

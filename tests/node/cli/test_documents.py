@@ -74,7 +74,9 @@ def test_assignments_take_json_or_text_and_reach_into_objects() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["name", "=x", ".=x", "a..b=x", "a.=1", "", ".".join("a" * 17) + "=1"])
+@pytest.mark.parametrize(
+    "text", ["name", "=x", ".=x", "a..b=x", "a.=1", "", ".".join("a" * 17) + "=1"]
+)
 def test_an_assignment_without_a_field_is_refused(text: str) -> None:
     with pytest.raises(BadUsage, match="FIELD=VALUE"):
         parse_assignments([text])

@@ -1,0 +1,125 @@
+"""What `hansa doctor` looks at: one small function per thing that can be missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node.cli import format as show_as
+from node.cli.errors import CheckFailed
+from node.cli.screen import stack, styled, table
+
+if TYPE_CHECKING:
+    from node.cli.session import Session
+
+FREE_BYTES_MIN = 2 << 30
+"""Below this the build store accepts nothing (builds.md: keep 5 % or 2 GiB free)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look found.
+
+    Attributes:
+        ok: False: a node cannot do its work. None: it can, but not all of it.
+        mend: What to do about it; empty when there is nothing to do.
+    """
+
+    name: str
+    ok: bool | None
+    found: str
+    mend: str = ""
+
+
+def check_python() -> Check:
+    """Look at the interpreter."""
+    version = platform.python_version()
+    new_enough = sys.version_info >= (3, 11)
+    return Check(
+        "python", new_enough, f"{version} on {platform.machine()}",
+        "" if new_enough else "install Python 3.11 or newer, then run `make setup`",
+    )  # fmt: skip
+
+
+def check_folder(path: Path) -> Check:
+    """Look whether a node could keep its data in a folder, and how much room there is."""
+    existing = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not os.access(existing, os.W_OK | os.X_OK) or not existing.is_dir():
+        return Check(
+            "data folder", False, f"{path} cannot be written", f"chown or chmod {existing}"
+        )
+    free = shutil.disk_usage(existing).free
+    return Check(
+        "data folder",
+        True if free >= FREE_BYTES_MIN else None,
+        f"{path}, {show_as.size(free)} free" + ("" if path.exists() else ", made at first start"),
+        "" if free >= FREE_BYTES_MIN else "make room: builds are refused below 2 GiB free",
+    )
+
+
+def check_port(name: str, host: str, port: int, *, ours: bool) -> Check:
+    """Look whether a port is free to listen on; taken by the node that runs is as good."""
+    label = f"{name} port"
+    if ours:
+        return Check(label, True, f"{host}:{port}, in use by the node that runs")
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        return Check(
+            label,
+            False,
+            f"{host}:{port}: {error.strerror}",
+            f"stop what uses it, or set {name}.port",
+        )
+    return Check(label, True, f"{host}:{port} is free")
+
+
+def check_node(session: Session) -> Check:
+    """Look whether a node answers."""
+    from crdt import HansaError
+
+    try:
+        session.client().get("/readyz")
+    except HansaError as error:
+        return Check("node", None, str(error), "hansa run")
+    return Check("node", True, f"ready at {session.node_url}")
+
+
+def check_accounts(session: Session) -> Check:
+    """Look for the accounts a person publishes with."""
+    names = session.accounts.names()
+    if not names:
+        return Check(
+            "account", None, f"none in {session.accounts.path}", "hansa account create NAME"
+        )
+    return Check("account", True, ", ".join(names))
+
+
+def show(session: Session, found: list[Check]) -> None:
+    """Show what was found.
+
+    Raises:
+        CheckFailed: something a node cannot do without is missing.
+    """
+    marks = {
+        True: styled("ok", "green"),
+        None: styled("note", "yellow"),
+        False: styled("no", "red"),
+    }
+    mends = [check for check in found if check.mend]
+    session.screen.result(
+        {"ok": all(check.ok is not False for check in found), "checks": [asdict(c) for c in found]},
+        lambda: stack(
+            table(("", "what", "found"), [(marks[c.ok], c.name, c.found) for c in found]),
+            *(styled(f"→ {check.name}: {check.mend}", "bold") for check in mends),
+        ),
+    )
+    broken = [check.name for check in found if check.ok is False]
+    if broken:
+        raise CheckFailed(f"not in order: {', '.join(broken)}; see what to do above")
