@@ -313,7 +313,7 @@ class _Batch:
 
     def judge(self, item: Item) -> Outcome:
         """Return what becomes of an item, and admit it if it is valid and new."""
-        if item.id in self.admissions or self._is_known(item.id):
+        if self._is_known(item.id):
             return Outcome(item.id, Status.KNOWN)
         try:
             subject = self._subject_of(item)
@@ -365,6 +365,8 @@ class _Batch:
         return tuple(changes)
 
     def _is_known(self, id_: ItemId) -> bool:
+        if id_ in self.admissions:
+            return True
         if id_ not in self._looked_up:  # one that was released, not given
             self._looked_up.add(id_)
             self._known |= self._replica.storage.known([id_])

@@ -1,0 +1,244 @@
+"""The log's store in memory: the honest fake behind simulations and fast tests.
+
+It keeps the same promises as the SQLite store (one contract suite runs against both). A
+`MemoryDisk` outlives the `MemoryStorage` opened on it, as a file outlives its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from crdt import (
+    Account,
+    AccountId,
+    Commit,
+    Cursor,
+    Item,
+    ItemId,
+    ItemKind,
+    LogPage,
+    Operation,
+    OperationId,
+    OperationType,
+    PeerId,
+    RecordChange,
+    RecordId,
+    RecordKind,
+    Slot,
+    Standing,
+)
+from node.storage.errors import StorageFull
+from node.storage.states import Counts, RecordState, VersionEntry
+
+
+@dataclass(slots=True)
+class MemoryDisk:
+    """What is on the disk.
+
+    Attributes:
+        failing_commits: So many commits from now on find the disk full.
+    """
+
+    epoch: bytes
+    items: dict[int, Item] = field(default_factory=dict[int, Item])
+    numbers: dict[ItemId, int] = field(default_factory=dict[ItemId, int])
+    operations: dict[OperationId, Operation] = field(default_factory=dict[OperationId, Operation])
+    accounts: dict[AccountId, Account] = field(default_factory=dict[AccountId, Account])
+    records: dict[RecordId, RecordChange] = field(default_factory=dict[RecordId, RecordChange])
+    slots: dict[bytes, tuple[Standing, Slot]] = field(
+        default_factory=dict[bytes, tuple[Standing, Slot]]
+    )
+    cursors: dict[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
+    last_n: int = 0
+    failing_commits: int = 0
+
+
+class MemoryStorage:
+    """The replica's port and the catalogue's reads, over a `MemoryDisk`."""
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        self.disk = disk
+
+    @property
+    def epoch(self) -> bytes:
+        """What names this store."""
+        return self.disk.epoch
+
+    @property
+    def last_n(self) -> int:
+        """The newest arrival's number."""
+        return self.disk.last_n
+
+    def known(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` are in the store."""
+        return {id_ for id_ in ids if id_ in self.disk.numbers}
+
+    def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
+        """Return those of `ids` that are operations in the store."""
+        return {id_: self.disk.operations[id_] for id_ in ids if id_ in self.disk.operations}
+
+    def heads(self, record: RecordId) -> tuple[OperationId, ...]:
+        """Return a record's heads, the winner first."""
+        change = self.disk.records.get(record)
+        return (change.register.winner, *change.register.conflicts) if change else ()
+
+    def account(self, account: AccountId) -> Account | None:
+        """Return an account that is in the store."""
+        return self.disk.accounts.get(account)
+
+    def standing(self, slot: bytes) -> Standing | None:
+        """Return what stands in a slot."""
+        found = self.disk.slots.get(slot)
+        return found[0] if found else None
+
+    def cursor(self, peer: PeerId) -> Cursor | None:
+        """Return how far we have read a peer."""
+        return self.disk.cursors.get(peer)
+
+    def raws(self, ids: Sequence[ItemId], *, bytes_max: int) -> dict[ItemId, bytes]:
+        """Return items by id, in the order asked, until `bytes_max` would be passed (but one)."""
+        found: dict[ItemId, bytes] = {}
+        size = 0
+        for id_ in ids:
+            item = self.item(id_)
+            if item is None:
+                continue
+            size += len(item.raw)
+            if found and size > bytes_max:
+                break
+            found[id_] = item.raw
+        return found
+
+    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
+        """Return whole items that arrived after `n`: at least one if there is one."""
+        ids: list[ItemId] = []
+        raws: list[bytes] = []
+        size = 0
+        next_n = n
+        for number in sorted(number for number in self.disk.items if number > n):
+            item = self.disk.items[number]
+            size += len(item.raw)
+            if raws and size > bytes_max:
+                break
+            next_n = number
+            ids.append(item.id)
+            raws.append(item.raw)
+        return LogPage(tuple(ids), tuple(raws), next_n, next_n >= self.disk.last_n)
+
+    def ids_after(self, n: int, *, count_max: int) -> LogPage:
+        """Return only the ids of what arrived after `n`."""
+        numbers = sorted(number for number in self.disk.items if number > n)[:count_max]
+        next_n = numbers[-1] if numbers else n
+        ids = tuple(self.disk.items[number].id for number in numbers)
+        return LogPage(ids, (), next_n, next_n >= self.disk.last_n)
+
+    def commit(self, commit: Commit) -> None:
+        """Write a batch, all of it or nothing."""
+        disk = self.disk
+        if disk.failing_commits:
+            disk.failing_commits -= 1
+            raise StorageFull("memory")
+        for admission in commit.admissions:
+            disk.last_n += 1
+            item, subject = admission.item, admission.subject
+            disk.items[disk.last_n] = item
+            disk.numbers[item.id] = disk.last_n
+            if isinstance(subject, Account):
+                disk.accounts[subject.id] = subject
+            elif isinstance(subject, Operation):
+                disk.operations[subject.id] = subject
+            else:
+                old = disk.slots.get(subject.slot)
+                if old is not None:
+                    del disk.items[disk.numbers.pop(old[0].id)]
+                disk.slots[subject.slot] = (Standing(subject.rank, item.id), subject)
+        for change in commit.changes:
+            disk.records[change.record] = change
+        disk.cursors.update(commit.cursors)
+
+    def item(self, id_: ItemId) -> Item | None:
+        """Return any item of the log."""
+        number = self.disk.numbers.get(id_)
+        return None if number is None else self.disk.items[number]
+
+    def record(self, record: RecordId) -> RecordState | None:
+        """Return a record as it stands."""
+        change = self.disk.records.get(record)
+        if change is None:
+            return None
+        winner = change.operation
+        n = self.disk.numbers[ItemId(winner.id)]
+        return RecordState(
+            id=record,
+            kind=winner.kind,
+            account=winner.account,
+            slug=winner.slug,
+            operation=winner,
+            body=self.disk.items[n].body,
+            heads=change.register.heads,
+            conflicts=change.register.conflicts,
+            deleted=change.register.deleted,
+            n=n,
+        )
+
+    def versions(self, record: RecordId) -> list[VersionEntry]:
+        """Return a record's puts, newest arrival first."""
+        puts = (
+            self.version(operation.id)
+            for operation in self.disk.operations.values()
+            if operation.record == record
+        )
+        return sorted((put for put in puts if put is not None), key=lambda put: -put.n)
+
+    def version(self, operation: OperationId) -> VersionEntry | None:
+        """Return one put."""
+        found = self.disk.operations.get(operation)
+        if found is None or found.type is not OperationType.PUT:
+            return None
+        n = self.disk.numbers[ItemId(operation)]
+        return VersionEntry(found, self.disk.items[n].body, n)
+
+    def records_of_slug(self, slug: str, first: bytes, last: bytes) -> list[RecordId]:
+        """Return the records with this slug of accounts in first..last, at most 16."""
+        found = [
+            change.record
+            for change in self.disk.records.values()
+            if change.operation.slug == slug and first <= change.operation.account <= last
+        ]
+        return found[:16]
+
+    def records_of(self, account: AccountId) -> list[RecordId]:
+        """Return every record an account has written."""
+        changes = self.disk.records.values()
+        return [change.record for change in changes if change.operation.account == account]
+
+    def receipts(
+        self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
+    ) -> list[Item]:
+        """Return the receipts that stand."""
+        found = [
+            self.disk.items[self.disk.numbers[standing.id]]
+            for _, (standing, slot) in sorted(self.disk.slots.items())
+            if (subjects is None or slot.subject in subjects)
+            and (period is None or slot.period == period)
+        ]
+        return found[:count_max]
+
+    def counts(self) -> Counts:
+        """Return how much is stored."""
+        kinds = [item.kind for item in self.disk.items.values()]
+        live = [
+            change.operation.kind
+            for change in self.disk.records.values()
+            if not change.register.deleted
+        ]
+        return Counts(
+            items=len(kinds),
+            accounts=kinds.count(ItemKind.ACCOUNT),
+            records=len(live),
+            models=live.count(RecordKind.MODEL),
+            agents=live.count(RecordKind.AGENT),
+            receipts=kinds.count(ItemKind.RECEIPT),
+            bytes=sum(len(item.raw) for item in self.disk.items.values()),
+        )
