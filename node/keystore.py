@@ -77,13 +77,16 @@ class KeyFile:
     def material(self) -> bytes:
         """Return the bytes that the key is derived from.
 
+        Its mode is not judged: container and service managers mount secrets as 0444.
+
         Raises:
-            KeystoreFault: the file is missing, too short, too long, or readable by others.
+            KeystoreFault: the file is missing, too short or too long.
         """
         raw = _read(self.path, KEY_FILE_BYTES_MAX)
         if len(raw) < KEY_FILE_BYTES_MIN:
             raise KeystoreFault(
-                f"key file {self.path} has {len(raw)} bytes; at least {KEY_FILE_BYTES_MIN} random ones"
+                f"key file {self.path} has {len(raw)} bytes; "
+                f"it needs at least {KEY_FILE_BYTES_MIN} random ones"
             )
         return b"key-file:" + raw
 
@@ -114,9 +117,7 @@ def make_key_file(path: Path) -> KeyFile:
     return KeyFile(path)
 
 
-def write_secret(
-    path: Path, secret: bytes, unlock: Unlock, *, log2_n: int = SCRYPT_LOG2_N
-) -> None:
+def write_secret(path: Path, secret: bytes, unlock: Unlock, *, log2_n: int = SCRYPT_LOG2_N) -> None:
     """Seal `secret` into a new file of mode 0600; the file is there whole or not at all.
 
     Raises:
@@ -132,9 +133,9 @@ def read_secret(path: Path, unlock: Unlock) -> bytes:
 
     Raises:
         WrongPassphrase: it does not open with this.
-        KeystoreFault: it is missing, unreadable or not a sealed file.
+        KeystoreFault: it is missing, unreadable, open to other users, or not a sealed file.
     """
-    return open_secret(_read(path, FILE_BYTES_MAX), unlock, what=str(path))
+    return open_secret(_read(path, FILE_BYTES_MAX, private=True), unlock, what=str(path))
 
 
 def seal_secret(secret: bytes, unlock: Unlock, *, log2_n: int = SCRYPT_LOG2_N) -> bytes:
@@ -233,14 +234,14 @@ def _derive(unlock: Unlock, salt: bytes, log2_n: int) -> bytes:
     return key
 
 
-def _read(path: Path, bytes_max: int) -> bytes:
+def _read(path: Path, bytes_max: int, *, private: bool = False) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             raw = file.read(bytes_max + 1)
     except OSError as error:
         raise KeystoreFault(f"{path} cannot be read: {error.strerror}") from error
-    if mode & 0o077:
+    if private and mode & 0o077:
         raise KeystoreFault(f"{path} can be read by other users; run `chmod 600 {path}`")
     if len(raw) > bytes_max:
         raise KeystoreFault(f"{path} is over {bytes_max} bytes; it is not what it should be")
