@@ -14,6 +14,7 @@ import typer
 from node.cli import (
     accounts,
     builds,
+    engines,
     keys,
     local,
     publishing,
@@ -44,7 +45,10 @@ app = typer.Typer(
     epilog="Start a node: [bold]hansa run[/].  Publish a model: [bold]hansa account create NAME[/],"
     " then [bold]hansa publish model.json[/].  Every command explains itself with --help.",
 )
-for part in (local, state, accounts, records, publishing, builds, serving, keys, royalty, template):
+PARTS = (
+    local, state, serving, builds, engines, keys, accounts, records, publishing, template, royalty,
+)  # fmt: skip
+for part in PARTS:
     part.register(app)
 
 

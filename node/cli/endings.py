@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crdt import HansaError
@@ -12,16 +11,14 @@ if TYPE_CHECKING:
 
 def report(screen: Screen, error: HansaError) -> int:
     """Show an error and return the exit status that scripts can rely on."""
-    status = exit_status(error.code)
-    problems: list[dict[str, Any]] = []
-    for one in getattr(error, "problems", ()):
-        problems.append(asdict(one) if is_dataclass(one) and not isinstance(one, type) else one)
-    screen.failure(code=error.code, message=str(error), exit_status=status, problems=problems)
+    from node.api.problems import exit_status, problems_of, row_of
+
+    status = exit_status(error)
+    problems = problems_of(error)
+    message = str(error)
+    if problems:
+        # Each is shown on a line of its own; the line above them only says what they are.
+        fields = "field" if len(problems) == 1 else "fields"
+        message = f"{row_of(error).title.lower()}: correct {len(problems)} {fields} and try again"
+    screen.failure(code=error.code, message=message, exit_status=status, problems=problems)
     return status
-
-
-def exit_status(code: str) -> int:
-    """Return the exit status of an error code, from the one table the node uses too."""
-    from node.api.problems import exit_code
-
-    return exit_code(code)

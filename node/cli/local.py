@@ -1,4 +1,4 @@
-"""`hansa run`, `config`, `engine`, `doctor`: this machine, without asking a node."""
+"""`hansa run`, `config`, `doctor`: this machine, without asking a node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 config_group = typer.Typer(no_args_is_help=True, help="The node's settings and their origins.")
-engine_group = typer.Typer(no_args_is_help=True, help="The environments that models run in.")
 
 ConfigFile = Annotated[
     Path | None,
@@ -38,7 +37,6 @@ Settings = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.add_typer(config_group, name="config", rich_help_panel="Operate")
-    app.add_typer(engine_group, name="engine", rich_help_panel="Operate")
 
     @command(
         app,
@@ -63,15 +61,28 @@ def register(app: typer.Typer) -> None:
 
 
 @command(config_group, "show", uses=LOCAL_NODE, example="hansa config show --config hansa.toml")
-def config_show(session: Session, config: ConfigFile = None, settings: Settings = None) -> None:
+def config_show(
+    session: Session,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what each is, and why its default is so.")
+    ] = False,
+) -> None:
     """Show every setting, its value, and where the value comes from."""
     listing = session.settings(config, settings or ()).listing()
+    about = ("about",) if explain else ()
     session.screen.result(
         [asdict(one) for one in listing],
         lambda: table(
-            ("setting", "value", "from", "about"),
+            ("setting", "value", "from", *about),
             [
-                (one.key, _value(one.value), _origin(one.origin), styled(one.about, "dim"))
+                (
+                    one.key,
+                    _value(one.value),
+                    _origin(one.origin),
+                    *([styled(one.about, "dim")] if explain else []),
+                )
                 for one in listing
             ],
         ),

@@ -116,7 +116,10 @@ def _first_line(one: Any) -> str:
 
 
 def _exit_statuses() -> list[str]:
-    return []
+    from node.api.problems import EXIT_MEANINGS
+
+    rows = [f"| {int(status)} | {meaning} |" for status, meaning in EXIT_MEANINGS.items()]
+    return ["| status | meaning |", "|---|---|", *rows, "| 130 | stopped with Ctrl-C |"]
 
 
 if __name__ == "__main__":
