@@ -1,0 +1,211 @@
+"""One suite for the replica's storage port: SQLite, and the fake that simulations trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from crdt import (
+    LOCAL,
+    BodyRules,
+    Commit,
+    Cursor,
+    Item,
+    ItemId,
+    OperationId,
+    PeerId,
+    Replica,
+    Storage,
+)
+from node.catalogue import CatalogueStore
+from node.storage import SqliteReader, open_storage
+from node.storage.memory import MemoryDisk, MemoryStorage
+from tests.writers import NETWORK, AnyBody, LaneReceipts, Writer, make_receipt
+
+ANN = Writer("ann")
+BOB = Writer("bob")
+PEER = PeerId("peer")
+MIB = 1024 * 1024
+
+
+@dataclass
+class Store:
+    """A store, what reads it, and how to close and open it again."""
+
+    kind: str
+    path: Path
+    disk: MemoryDisk
+    storage: Storage
+    reader: CatalogueStore
+
+    def reopen(self) -> None:
+        self.close()
+        self.open()
+
+    def open(self) -> None:
+        if self.kind == "sqlite":
+            self.storage = open_storage(self.path, NETWORK)
+            self.reader = SqliteReader(self.path, NETWORK)
+        else:
+            self.storage = self.reader = MemoryStorage(self.disk)
+
+    def close(self) -> None:
+        for one in (self.storage, self.reader):
+            if not isinstance(one, MemoryStorage):
+                one.close()  # type: ignore[attr-defined]
+
+    def accept(self, *items: Item, rules: BodyRules | None = None) -> None:
+        replica = Replica(NETWORK, self.storage, rules or AnyBody(), LaneReceipts())
+        accepted = replica.accept(items, source=LOCAL, now_ms=0)
+        assert not accepted.faults
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    empty = MemoryStorage(MemoryDisk(b"e" * 16))
+    made = Store(request.param, tmp_path / "registry.sqlite3", empty.disk, empty, empty)
+    made.open()
+    yield made
+    made.close()
+
+
+def test_an_empty_store(store: Store) -> None:
+    assert store.storage.last_n == 0
+    assert len(store.storage.epoch) == 16
+    assert store.storage.known([ItemId(b"x" * 32)]) == set()
+    assert store.storage.items_after(0, bytes_max=MIB).done
+    assert store.storage.ids_after(0, count_max=9).next_n == 0
+    assert store.reader.record(ANN.record()) is None
+    assert store.reader.account(ANN.account) is None
+    assert store.reader.counts().items == 0
+
+
+def test_what_was_committed_is_there_after_reopening(store: Store) -> None:
+    put = ANN.put()
+    receipt = make_receipt(ANN.account, b"lane", 5, key=ANN.key)
+    store.accept(ANN.genesis, put, receipt)
+    epoch = store.storage.epoch
+    store.reopen()
+    storage = store.storage
+    ids = [ANN.genesis.id, put.id, receipt.id]
+    assert storage.epoch == epoch
+    assert storage.last_n == 3
+    assert storage.known([*ids, ItemId(b"x" * 32)]) == set(ids)
+    assert storage.account(ANN.account) == store.reader.account(ANN.account)
+    assert storage.heads(ANN.record()) == (put.id,)
+    assert storage.operations([OperationId(put.id), OperationId(ANN.genesis.id)]) == {
+        put.id: ANN.opened(put)
+    }
+    page = storage.items_after(0, bytes_max=MIB)
+    assert (page.raws, page.next_n, page.done) == (
+        (ANN.genesis.raw, put.raw, receipt.raw), 3, True,
+    )  # fmt: skip
+
+
+def test_pages_stop_at_their_bound_and_go_on_from_there(store: Store) -> None:
+    puts = [ANN.put(b"x" * 1000, slug=f"s{i}") for i in range(5)]
+    store.accept(ANN.genesis, *puts)
+    size = len(puts[0].raw)
+    seen: list[bytes] = []
+    n, done = 0, False
+    while not done:
+        page = store.storage.items_after(n, bytes_max=2 * size)
+        assert 1 <= len(page.raws) <= 3
+        seen += page.raws
+        n, done = page.next_n, page.done
+    assert seen == [ANN.genesis.raw, *(put.raw for put in puts)]
+    assert len(store.storage.items_after(1, bytes_max=1).raws) == 1
+    ids = store.storage.ids_after(2, count_max=2)
+    assert (ids.ids, ids.next_n, ids.done) == ((puts[1].id, puts[2].id), 4, False)
+
+
+def test_items_by_id_in_the_order_asked_and_bounded(store: Store) -> None:
+    puts = [ANN.put(b"x" * 1000, slug=f"s{i}") for i in range(3)]
+    store.accept(ANN.genesis, *puts)
+    ids = [puts[2].id, ItemId(b"?" * 32), puts[0].id, puts[1].id]
+    found = store.storage.raws(ids, bytes_max=2 * len(puts[0].raw))
+    assert list(found) == [puts[2].id, puts[0].id]
+    assert list(store.storage.raws(ids[:1], bytes_max=1)) == ids[:1]
+
+
+def test_a_superseded_receipt_leaves_a_gap_and_cursors_only_grow(store: Store) -> None:
+    low, high = (make_receipt(ANN.account, b"lane", rank, key=ANN.key) for rank in (1, 2))
+    store.accept(ANN.genesis, low)
+    assert store.storage.last_n == 2
+    store.accept(high)
+    assert store.storage.last_n == 3
+    page = store.storage.items_after(2, bytes_max=MIB)
+    assert (page.ids, page.next_n) == ((high.id,), 3)
+    assert store.storage.known([low.id]) == set()
+    store.reopen()
+    assert store.storage.last_n == 3
+    store.accept(ANN.put())
+    assert store.storage.last_n == 4
+
+
+def test_cursors_move_with_the_commit(store: Store) -> None:
+    assert store.storage.cursor(PEER) is None
+    store.storage.commit(Commit(cursors={PEER: Cursor(b"e" * 16, 7)}))
+    store.storage.commit(Commit(cursors={PEER: Cursor(b"f" * 16, 3)}))
+    store.reopen()
+    assert store.storage.cursor(PEER) == Cursor(b"f" * 16, 3)
+
+
+def test_a_records_state_its_conflicts_and_its_versions(store: Store) -> None:
+    first = ANN.put(b"one")
+    left, right = ANN.put(b"left", cites=(first,)), ANN.put(b"right", cites=(first,))
+    store.accept(ANN.genesis, first, left, right)
+    state = store.reader.record(ANN.record())
+    assert state is not None
+    winner, loser = sorted((left, right), key=lambda item: item.id, reverse=True)
+    assert state.operation.id == winner.id
+    assert state.body == winner.body
+    assert state.conflicts == (loser.id,)
+    assert state.heads == tuple(sorted((left.id, right.id)))
+    assert (state.slug, state.account, state.deleted) == ("thing", ANN.account, False)
+    assert [entry.body for entry in store.reader.versions(ANN.record())] == [
+        b"right", b"left", b"one",
+    ]  # fmt: skip
+    entry = store.reader.version(OperationId(first.id))
+    assert entry is not None
+    assert (entry.body, entry.n) == (b"one", 2)
+
+
+def test_a_deleted_record_shows_its_tombstone_and_keeps_its_versions(store: Store) -> None:
+    put = ANN.put()
+    gone = ANN.delete(cites=(put,))
+    store.accept(ANN.genesis, put, gone)
+    state = store.reader.record(ANN.record())
+    assert state is not None
+    assert state.deleted
+    assert state.operation.id == gone.id
+    assert state.body == b""
+    assert [entry.operation.id for entry in store.reader.versions(ANN.record())] == [put.id]
+    assert store.reader.version(OperationId(gone.id)) is None
+    assert store.reader.counts().records == 0
+    assert store.reader.item(gone.id) == gone
+
+
+def test_finding_by_slug_and_by_account(store: Store) -> None:
+    store.accept(ANN.genesis, BOB.genesis, ANN.put(), BOB.put(), ANN.put(slug="other"))
+    everybody = (b"\0" * 32, b"\xff" * 32)
+    both = store.reader.records_of_slug("thing", *everybody)
+    assert set(both) == {ANN.record(), BOB.record()}
+    assert store.reader.records_of_slug("thing", ANN.account, ANN.account) == [ANN.record()]
+    assert store.reader.records_of_slug("none", *everybody) == []
+    assert set(store.reader.records_of(ANN.account)) == {ANN.record(), ANN.record("other")}
+
+
+def test_receipts_by_subject_and_period(store: Store) -> None:
+    one, two = (make_receipt(ANN.account, lane, 1, key=ANN.key) for lane in (b"one", b"two"))
+    store.accept(ANN.genesis, one, two)
+    every = store.reader.receipts(None, None, 9)
+    assert {item.id for item in every} == {one.id, two.id}
+    subject = b"one".ljust(32, b"\0")
+    assert [item.id for item in store.reader.receipts([subject], None, 9)] == [one.id]
+    assert store.reader.receipts([subject], 2, 9) == []
+    assert len(store.reader.receipts(None, 1, 1)) == 1
+    assert store.reader.counts().receipts == 2

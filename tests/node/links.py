@@ -1,0 +1,127 @@
+"""Drivers in one event loop, linked by memory instead of a network."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdt import HansaError, PeerId, RemoteFault, Replica, SyncLimits, SyncMachine, Verdict
+from crdt import check_gossip as judge
+from node.catalogue import Catalogue
+from node.driver import Driver
+from node.storage import SqliteReader, SqliteStorage, open_storage
+from tests.writers import NETWORK, AnyBody, LaneReceipts
+
+
+class NoProjection:
+    """A store without search views."""
+
+    def project(self, count_max: int) -> bool:
+        return False
+
+
+class Unreachable(RemoteFault):
+    code = "peer-unreachable"
+
+
+@dataclass
+class Link:
+    """The `Transport` of one node: calls the others' drivers directly."""
+
+    name: PeerId
+    drivers: dict[PeerId, Driver]
+    gossips: bool = True
+    banned: list[tuple[PeerId, float]] = field(default_factory=list)
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        assert judge(data, NETWORK) is Verdict.ACCEPT
+        if not self.gossips:
+            raise Unreachable("no gossip here")
+        for peer, driver in self.drivers.items():
+            if peer != self.name:
+                driver.gossip(self.name, self.name, data)
+
+    async def request(
+        self,
+        peer: PeerId,
+        protocol: str,
+        payload: bytes,
+        *,
+        timeout_s: float,
+        answer_bytes_max: int,
+    ) -> bytes:
+        driver = self.drivers.get(peer)
+        if driver is None:
+            raise Unreachable(f"{peer} is gone")
+        try:
+            answer = await asyncio.wait_for(driver.answer(self.name, payload), timeout_s)
+        except HansaError as fault:
+            raise Unreachable(str(fault)) from fault
+        assert len(answer) <= answer_bytes_max
+        return answer
+
+    async def drop(self, peer: PeerId, reason: str) -> None:
+        self.dropped.set()
+
+    async def ban(self, peer: PeerId, seconds: float) -> None:
+        self.banned.append((peer, seconds))
+
+
+@dataclass
+class Running:
+    """A driver, its catalogue, and what is under them."""
+
+    name: PeerId
+    driver: Driver
+    catalogue: Catalogue
+    link: Link
+    storage: SqliteStorage
+
+
+@asynccontextmanager
+async def running(
+    name: str, folder: Path, drivers: dict[PeerId, Driver], *, gossips: bool = True
+) -> AsyncIterator[Running]:
+    """Run a node's log from a folder until the block ends."""
+    peer = PeerId(name)
+    path = folder / f"{name}.sqlite3"
+    storage = open_storage(path, NETWORK)
+    reader = SqliteReader(path, NETWORK)
+    replica = Replica(NETWORK, storage, AnyBody(), LaneReceipts())
+    limits = SyncLimits(catch_up_ms=200, retry_ms=20)
+    machine = SyncMachine(replica, random.Random(1), limits)
+    link = Link(peer, drivers, gossips=gossips)
+    driver = Driver(machine, NoProjection(), link, NETWORK)
+    await driver.start()
+    drivers[peer] = driver
+    try:
+        yield Running(peer, driver, Catalogue(driver, reader, NETWORK), link, storage)
+    finally:
+        drivers.pop(peer, None)
+        await driver.stop()
+        reader.close()
+        storage.close()
+
+
+def connect(one: Running, other: Running) -> None:
+    """Let two nodes know of each other."""
+    one.driver.peer_connected(other.name)
+    other.driver.peer_connected(one.name)
+
+
+async def eventually(catalogue: Catalogue, count: int) -> None:
+    """Return when a catalogue holds so many items; woken by its changes, not by a clock."""
+    changed = asyncio.Event()
+    unsubscribe = catalogue.subscribe(lambda _changes: changed.set())
+    try:
+        async with asyncio.timeout(10):
+            while catalogue.counts()["items"] < count:
+                await changed.wait()
+                changed.clear()
+    finally:
+        unsubscribe()
