@@ -9,6 +9,24 @@ from royalties.errors import (
     MissingEvidence,
     OrderExhausted,
 )
+from royalties.lanes import (
+    Answer,
+    CallMade,
+    CallServed,
+    CallsReported,
+    ClaimAgreed,
+    ClaimReceived,
+    ConsumerLane,
+    Countersign,
+    Dispute,
+    DisputesReceived,
+    Forked,
+    KeepAgreed,
+    KeepCall,
+    KeepClaim,
+    KeepDisputes,
+    ProviderLane,
+)
 from royalties.money import PICOS_PER_MICRO, Prices, Tokens, divide, open_prices, open_tokens
 from royalties.orders import (
     DAY_S,
@@ -37,12 +55,19 @@ from royalties.receipts import (
     sign_receipt,
     verify_agreed,
 )
+from royalties.splits import Base, Role, Share, Terms, shares_of
+from royalties.statements import Evidence, Line, Skipped, Statement, statement, verify
+from royalties.terms import terms_of
 
 __all__ = [
-    "DAY_S", "PICOS_PER_MICRO", "Agreed", "BadOrder", "BadReceipt", "BadStatement", "Call",
-    "ExposureExceeded", "Lane", "LaneForked", "MissingEvidence", "Order", "OrderExhausted",
-    "Prices", "Receipt", "ReceiptRules", "Ticket", "Tokens", "check_order", "check_ticket",
-    "claim_bytes", "countersign", "divide", "open_agreed", "open_call", "open_claim", "open_order",
-    "open_prices", "open_receipt", "open_ticket", "open_tokens", "order_hash", "sign_order",
-    "sign_receipt", "sign_ticket", "verify_agreed",
+    "DAY_S", "PICOS_PER_MICRO", "Agreed", "Answer", "BadOrder", "BadReceipt", "BadStatement",
+    "Base", "Call", "CallMade", "CallServed", "CallsReported", "ClaimAgreed", "ClaimReceived",
+    "ConsumerLane", "Countersign", "Dispute", "DisputesReceived", "Evidence",
+    "ExposureExceeded", "Forked", "KeepAgreed", "KeepCall", "KeepClaim", "KeepDisputes",
+    "Lane", "LaneForked", "Line", "MissingEvidence", "Order", "OrderExhausted", "Prices",
+    "ProviderLane", "Receipt", "ReceiptRules", "Role", "Share", "Skipped", "Statement",
+    "Terms", "Ticket", "Tokens", "check_order", "check_ticket", "claim_bytes", "countersign",
+    "divide", "open_agreed", "open_call", "open_claim", "open_order", "open_prices",
+    "open_receipt", "open_ticket", "open_tokens", "order_hash", "shares_of", "sign_order",
+    "sign_receipt", "sign_ticket", "statement", "terms_of", "verify", "verify_agreed",
 ]  # fmt: skip

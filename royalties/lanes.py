@@ -71,8 +71,8 @@ class KeepCall:
 
 
 @dataclass(frozen=True, slots=True)
-class SignClaim:
-    """Store this claim, then sign it: a crash between must not make a second one."""
+class KeepClaim:
+    """Sign this claim and store it before anybody sees it: no second one has its number."""
 
     receipt: Receipt
     calls: tuple[Call, ...]
@@ -80,9 +80,9 @@ class SignClaim:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer the settlement with the claim of this sequence (0: there is none)."""
+    """Answer the settlement with this claim, if there is one, once all else is durable."""
 
-    sequence: int
+    receipt: Receipt | None
     calls: tuple[Call, ...]
     disputes: tuple[Dispute, ...]
 
@@ -102,7 +102,7 @@ class KeepDisputes:
     disputes: tuple[Dispute, ...]
 
 
-ProviderEffect: TypeAlias = KeepCall | SignClaim | Answer | KeepAgreed | KeepDisputes
+ProviderEffect: TypeAlias = KeepCall | KeepClaim | Answer | KeepAgreed | KeepDisputes
 
 
 @dataclass(slots=True)
@@ -173,16 +173,16 @@ class ProviderLane:
                 disputes.append(Dispute(theirs.nonce, theirs.tokens, mine.tokens if mine else None))
         effects: list[ProviderEffect] = [KeepDisputes(tuple(disputes))] if disputes else []
         if not covered:
-            return [*effects, Answer(0, (), tuple(disputes))]
+            return [*effects, Answer(None, (), tuple(disputes))]
         calls = tuple(covered.values())
         if calls == claimed and self._stands(last := self._claims[max(self._claims)].receipt):
-            return [*effects, Answer(last.sequence, calls, tuple(disputes))]
+            return [*effects, Answer(last, calls, tuple(disputes))]
         receipt = self._next(calls, now_s)
         self._claims[receipt.sequence] = _Claim(receipt, calls)
         if len(self._claims) > CLAIM_COUNT_MAX:
             del self._claims[min(self._claims)]
-        effects.append(SignClaim(receipt, calls))
-        return [*effects, Answer(receipt.sequence, calls, tuple(disputes))]
+        effects.append(KeepClaim(receipt, calls))
+        return [*effects, Answer(receipt, calls, tuple(disputes))]
 
     def _stands(self, receipt: Receipt) -> bool:
         """Whether a claim continues what is agreed now, and not what was agreed before that."""

@@ -66,8 +66,8 @@ class Share:
     amount_picos: int
 
 
-BaseTerms = Callable[[RecordId], Terms | None]
-"""The terms of a base record; None when it is not known, and then its deriver keeps its part."""
+BaseTerms = Callable[[Base], Terms]
+"""Looks up the terms of a base; raises when it is not known, for then nobody can divide."""
 
 
 def shares_of(
@@ -103,11 +103,11 @@ def _pass_up(
     found: dict[bytes, Terms] = {}
     if len(path) <= LINEAGE_DEPTH_MAX:
         for base in terms.bases:
-            known = None if base.record in path else base_terms(base.record)
-            if known is not None:
-                found[base.record] = known
-                weights[base.record] = weights.get(base.record, 0) + base.share_bps
-                weights[_KEPT] -= base.share_bps
+            if base.record in path or not base.share_bps:
+                continue
+            found[base.record] = base_terms(base)
+            weights[base.record] = weights.get(base.record, 0) + base.share_bps
+            weights[_KEPT] -= base.share_bps
     parts = divide(amount_picos, weights)
     role = Role.CREATOR if len(path) == 1 else Role.BASE
     own: dict[AccountId, int] = {}
