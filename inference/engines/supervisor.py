@@ -191,13 +191,15 @@ class EngineSupervisor:
             await self._watch_one()
             if self.state is EngineState.DRAINING:
                 return
+            code = self._process.returncode if self._process else None
             await self._put_down()
+            cause = f"signal {-code}" if code is not None and code < 0 else self.log.reason()
             self.restart_count += 1
             pause_s = self._policy.crashed(time.monotonic())
             if pause_s is None:
-                self._enter(EngineState.FAILED, f"it crashes in a loop: {self.log.reason()}")
+                self._enter(EngineState.FAILED, f"it crashes in a loop: {cause}")
                 return
-            self._enter(EngineState.WAITING, f"it died: {self.log.reason()}")
+            self._enter(EngineState.WAITING, f"it died: {cause}")
             await asyncio.sleep(pause_s)
             with contextlib.suppress(EngineFailed):
                 await self._bring_up()
