@@ -110,5 +110,5 @@ def operation_of(handler: object) -> Operation | None:
 
 
 def _paragraphs(docstring: str) -> str:
-    lines = [line.strip() for line in docstring.split("Raises:")[0].splitlines()]
+    lines = [line.strip() for line in docstring.split("Raises:", maxsplit=1)[0].splitlines()]
     return "\n".join(lines).strip()

@@ -245,12 +245,12 @@ def _problem(one: object) -> dict[str, Any]:
         return {str(name): value for name, value in one.items()}  # type: ignore[misc]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return {
         "field": str(getattr(one, "field", "")),
-        "value": _shown(getattr(one, "value", None)),
+        "value": shown(getattr(one, "value", None)),
         "message": str(getattr(one, "message", one)),
     }
 
 
-def _shown(value: object) -> object:
+def shown(value: object) -> object:
     """Return a bad value as JSON can carry it, shortened."""
     if value is None or isinstance(value, bool | int | float):
         return value
