@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,24 +166,20 @@ class SqliteStorage:
         n = self._last_n
         database = self._database
         with transaction(database, self.path):
+            database.executemany(_INSERT_ITEM, _item_rows(n + 1, commit.admissions))
+            accounts = [
+                one.subject for one in commit.admissions if isinstance(one.subject, Account)
+            ]
+            database.executemany(
+                _INSERT_ACCOUNT, [(one.id, one.root_key, one.recovery_key) for one in accounts]
+            )
             for admission in commit.admissions:
-                n += 1
-                self._insert(n, admission)
-            for change in commit.changes:
-                database.execute(_UPSERT_RECORD, _record_row(change))
-            for peer, cursor in commit.cursors.items():
-                database.execute(_UPSERT_CURSOR, (peer, cursor.epoch, cursor.n))
-        self._last_n = n
-
-    def _insert(self, n: int, admission: Admission) -> None:
-        item, subject = admission.item, admission.subject
-        record = subject.record if isinstance(subject, Operation) else None
-        self._database.execute(_INSERT_ITEM, (n, item.id, int(item.kind), record, item.raw))
-        if isinstance(subject, Account):
-            row = (subject.id, subject.root_key, subject.recovery_key)
-            self._database.execute(_INSERT_ACCOUNT, row)
-        elif isinstance(subject, Slot):
-            self._stand(item, subject)
+                if isinstance(admission.subject, Slot):
+                    self._stand(admission.item, admission.subject)
+            database.executemany(_UPSERT_RECORD, map(_record_row, commit.changes))
+            cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
+            database.executemany(_UPSERT_CURSOR, cursors)
+        self._last_n = n + len(commit.admissions)
 
     def _stand(self, item: Item, slot: Slot) -> None:
         """Put a receipt in its slot. What it supersedes leaves after it came, so n only grows."""
@@ -223,6 +219,13 @@ def open_storage(path: Path | str, network: NetworkId) -> SqliteStorage:
 def split_heads(raw: bytes) -> tuple[OperationId, ...]:
     """Return the ids in a `heads` column, the winner first."""
     return tuple(OperationId(raw[start : start + 32]) for start in range(0, len(raw), 32))
+
+
+def _item_rows(first_n: int, admissions: Iterable[Admission]) -> Iterator[tuple[object, ...]]:
+    for n, admission in enumerate(admissions, first_n):
+        item, subject = admission.item, admission.subject
+        record = subject.record if isinstance(subject, Operation) else None
+        yield n, item.id, int(item.kind), record, item.raw
 
 
 def _record_row(change: RecordChange) -> tuple[object, ...]:

@@ -1,0 +1,244 @@
+"""Golden bytes of accounts, operations, items and sync frames, and garbage for their decoders."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdt import (
+    ItemId,
+    RemoteFault,
+    decode,
+    encode,
+    open_genesis,
+    open_operation,
+    unpack_item,
+)
+from crdt.frames import (
+    CatchUp,
+    CatchUpMode,
+    CaughtUp,
+    Fetch,
+    Fetched,
+    Have,
+    Ops,
+    decode_caught_up,
+    decode_fetched,
+    decode_gossip,
+    decode_request,
+    encode_caught_up,
+    encode_fetched,
+    encode_have,
+    encode_ops,
+    encode_request,
+)
+from tests.wire.hexdump import hexdump
+from tests.writers import NETWORK, Writer
+
+ANN = Writer("ann")
+IDS = (ItemId(b"\x11" * 32), ItemId(b"\x22" * 32))
+EPOCH = b"\xee" * 16
+
+GENESIS_CONTENT = hexdump("""
+    97  # array of 7
+    ad 68 61 6e 73 61 2f 61 63 63 6f 75 6e 74  # domain
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    01  # entry type: genesis
+    c4 20 98 5e c6 44 ef 9e ae 68 35 06 44 c5 c2 82 15 3e 94 e9 ad ce f5 b9  # root key
+    9e 47 81 32 f0 78 10 9e 52 a5
+    c4 20 7e 46 56 8a 43 63 e4 a1 99 8f 36 c4 13 d0 ee c4 d5 d4 9a f1 29 86  # recovery key
+    cc e4 25 e2 51 4c 52 5a 38 9c
+    c4 00  # admission stamp
+""")
+
+PUT_CONTENT = hexdump("""
+    dc 00 10  # array of 16
+    af 68 61 6e 73 61 2f 6f 70 65 72 61 74 69 6f 6e  # domain
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    01  # kind: model
+    c4 20 29 19 0b 8f e1 cb 59 8a 92 32 9e f3 92 7c 95 2a 6b 8e 22 1a 6b 94  # record id
+    e3 40 31 a1 91 75 78 18 a3 5c
+    a5 74 68 69 6e 67  # slug
+    01  # type: put
+    c4 20 3a 3a 49 49 e6 b4 6b a9 9a 34 d9 2a 23 98 56 fd af 98 c3 86 7d 9f  # account
+    f4 e9 7a 04 ec 2d 85 5c 95 9b
+    c4 20 98 5e c6 44 ef 9e ae 68 35 06 44 c5 c2 82 15 3e 94 e9 ad ce f5 b9  # key
+    9e 47 81 32 f0 78 10 9e 52 a5
+    91 c4 20 3a 3a 49 49 e6 b4 6b a9 9a 34 d9 2a 23 98 56 fd af 98 c3 86 7d  # account heads
+    9f f4 e9 7a 04 ec 2d 85 5c 95 9b
+    c4 00  # era: the first
+    90  # predecessors
+    01  # depth
+    c4 20 81 1a b7 aa f4 4e 76 f6 fe 2b 1f 57 1b 78 33 f4 43 fc 93 5d 78 30  # body hash
+    21 52 1a 61 93 99 df ab b6 bc
+    04  # body length
+    ce 6b 49 d2 00  # timestamp
+""")
+
+PUT_ITEM = hexdump("""
+    95  # array of 5
+    00  # wire version
+    02  # kind: operation
+    c4 f3 dc 00 10 af 68 61 6e 73 61 2f 6f 70 65 72 61 74 69 6f 6e 00 c4 20  # content, as above
+    62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd 82 b0
+    44 00 52 a8 85 f3 bf 7d 01 c4 20 29 19 0b 8f e1 cb 59 8a 92 32 9e f3 92
+    7c 95 2a 6b 8e 22 1a 6b 94 e3 40 31 a1 91 75 78 18 a3 5c a5 74 68 69 6e
+    67 01 c4 20 3a 3a 49 49 e6 b4 6b a9 9a 34 d9 2a 23 98 56 fd af 98 c3 86
+    7d 9f f4 e9 7a 04 ec 2d 85 5c 95 9b c4 20 98 5e c6 44 ef 9e ae 68 35 06
+    44 c5 c2 82 15 3e 94 e9 ad ce f5 b9 9e 47 81 32 f0 78 10 9e 52 a5 91 c4
+    20 3a 3a 49 49 e6 b4 6b a9 9a 34 d9 2a 23 98 56 fd af 98 c3 86 7d 9f f4
+    e9 7a 04 ec 2d 85 5c 95 9b c4 00 90 01 c4 20 81 1a b7 aa f4 4e 76 f6 fe
+    2b 1f 57 1b 78 33 f4 43 fc 93 5d 78 30 21 52 1a 61 93 99 df ab b6 bc 04
+    ce 6b 49 d2 00
+    c4 40 fd 98 e9 05 6b 4d db c4 d9 0f be df bb 8b ff c2 cb ee 28 9f d5 39  # signature
+    18 4d d7 7c b2 78 89 cc 5b 00 f8 cd ef 0b 4a 8b f7 75 94 e4 05 35 2c 31
+    ea 3f 91 4a ee 5f 62 22 73 de e6 e6 3f 7c 15 38 c3 00
+    c4 04 62 6f 64 79  # body
+""")
+
+HAVE = hexdump("""
+    94  # array of 4
+    a4 68 61 76 65  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    92 c4 20 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11  # ids
+    11 11 11 11 11 11 11 11 11 11 11 c4 20 22 22 22 22 22 22 22 22 22 22 22
+    22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22
+""")
+
+FETCH = hexdump("""
+    94  # array of 4
+    a5 66 65 74 63 68  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    92 c4 20 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11  # ids
+    11 11 11 11 11 11 11 11 11 11 11 c4 20 22 22 22 22 22 22 22 22 22 22 22
+    22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22
+""")
+
+AFTER = hexdump("""
+    96  # array of 6
+    a5 61 66 74 65 72  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee  # epoch
+    cd 01 2c  # after n
+    01  # mode: ids
+""")
+
+PAGE = hexdump("""
+    99  # array of 9
+    a4 70 61 67 65  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee  # epoch
+    cd 01 2e  # next n
+    cd 01 36  # last n
+    c2  # done
+    90  # items
+    92 c4 20 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11  # ids
+    11 11 11 11 11 11 11 11 11 11 11 c4 20 22 22 22 22 22 22 22 22 22 22 22
+    22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22
+""")
+
+ITEMS = hexdump("""
+    95  # array of 5
+    a5 69 74 65 6d 73  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    90  # items
+    92 c4 20 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11 11  # absent
+    11 11 11 11 11 11 11 11 11 11 11 c4 20 22 22 22 22 22 22 22 22 22 22 22
+    22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22
+""")
+
+
+def test_a_genesis() -> None:
+    assert ANN.genesis.signed.content == GENESIS_CONTENT
+    assert open_genesis(ANN.genesis, NETWORK).root_key == ANN.key.public
+
+
+def test_a_put() -> None:
+    item = unpack_item(PUT_ITEM)
+    assert item == ANN.put(b"body")
+    assert item.signed.content == PUT_CONTENT
+    operation = open_operation(item, NETWORK)
+    assert (operation.slug, operation.depth, operation.account) == ("thing", 1, ANN.account)
+
+
+def test_gossip_frames() -> None:
+    assert encode_have(IDS, NETWORK) == HAVE
+    assert decode_gossip(HAVE, NETWORK) == Have(IDS)
+    ops = encode(["ops", 0, NETWORK, [PUT_ITEM]])
+    assert encode_ops([unpack_item(PUT_ITEM)], NETWORK) == ops
+    assert decode_gossip(ops, NETWORK) == Ops((unpack_item(PUT_ITEM),))
+
+
+def test_requests() -> None:
+    fetch, after = Fetch(IDS), CatchUp(EPOCH, 300, CatchUpMode.IDS)
+    assert encode_request(fetch, NETWORK) == FETCH
+    assert decode_request(FETCH, NETWORK) == fetch
+    assert encode_request(after, NETWORK) == AFTER
+    assert decode_request(AFTER, NETWORK) == after
+
+
+def test_answers() -> None:
+    page = encode_caught_up(
+        network=NETWORK, epoch=EPOCH, next_n=302, last_n=310, done=False, ids=IDS
+    )
+    assert page == PAGE
+    assert decode_caught_up(PAGE, NETWORK) == CaughtUp(EPOCH, 302, 310, done=False, ids=IDS)
+    assert encode_fetched([], IDS, NETWORK) == ITEMS
+    assert decode_fetched(ITEMS, NETWORK) == Fetched((), IDS)
+
+
+@given(st.binary(max_size=200) | st.sampled_from([PUT_ITEM, GENESIS_CONTENT, PAGE, FETCH]))
+def test_decoders_refuse_or_decode_and_do_nothing_else(raw: bytes) -> None:
+    with contextlib.suppress(RemoteFault):
+        item = unpack_item(raw)
+        open_operation(item, NETWORK)
+    for decoder in (decode_gossip, decode_request, decode_caught_up, decode_fetched):
+        with contextlib.suppress(RemoteFault):
+            decoder(raw, NETWORK)
+
+
+@given(st.integers(0, len(PUT_ITEM) - 1), st.integers(1, 255))
+def test_no_flipped_byte_of_a_signed_item_passes(place: int, flip: int) -> None:
+    broken = bytearray(PUT_ITEM)
+    broken[place] ^= flip
+    try:
+        open_operation(unpack_item(bytes(broken)), NETWORK)
+    except RemoteFault:
+        return
+    raise AssertionError(f"byte {place} changed by {flip:#x} was not noticed")
+
+
+def test_integers_have_one_spelling() -> None:
+    for spelled in (b"\x91\xcc\x05", b"\x91\xcd\x00\x05", b"\x91\xd0\x05"):
+        with contextlib.suppress(RemoteFault):
+            decode(spelled, bytes_max=9)
+            raise AssertionError(spelled)
+    assert decode(b"\x91\x05", bytes_max=9) == (5,)
+
+
+@given(
+    st.recursive(
+        st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text() | st.booleans() | st.none(),
+        lambda inner: st.lists(inner, max_size=4),
+        max_leaves=20,
+    ).filter(lambda value: isinstance(value, list))
+)
+def test_what_is_encoded_is_decoded(value: list[object]) -> None:
+    raw = encode(value)  # type: ignore[arg-type]
+    assert encode(decode(raw, bytes_max=len(raw))) == raw
