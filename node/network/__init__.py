@@ -1,0 +1,35 @@
+"""The libp2p network: a supervised child process, and the client that the node talks to."""
+
+from node.network.client import NetworkClient
+from node.network.errors import (
+    BadAddress,
+    NetworkBusy,
+    NetworkFailed,
+    PeerRefused,
+    PeerUnreachable,
+    PortInUse,
+    TooLarge,
+)
+from node.network.settings import (
+    PUBLISH_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    ConnectedPeer,
+    NetworkHandlers,
+    NetworkSettings,
+)
+
+__all__ = [
+    "PUBLISH_BYTES_MAX",
+    "REQUEST_BYTES_MAX",
+    "BadAddress",
+    "ConnectedPeer",
+    "NetworkBusy",
+    "NetworkClient",
+    "NetworkFailed",
+    "NetworkHandlers",
+    "NetworkSettings",
+    "PeerRefused",
+    "PeerUnreachable",
+    "PortInUse",
+    "TooLarge",
+]

@@ -1,0 +1,97 @@
+"""What the network is told at start, and what it tells about its peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from crdt import NetworkId, PeerId
+
+PUBLISH_BYTES_MAX = 64 * 1024
+"""One gossip frame. py-libp2p drops an RPC over 1 MiB silently, and an RPC holds several."""
+REQUEST_BYTES_MAX = 1024 * 1024
+"""One request or answer: a reader that takes longer than 5 s over one kills its sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """Everything the network child needs.
+
+    `node_seed` is the Ed25519 seed; it crosses to the child over a socket pair only.
+    `listen` and `bootstrap` are multiaddresses, the latter with `/p2p/PEER`.
+    """
+
+    node_seed: bytes
+    network: NetworkId
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4001",)
+    bootstrap: tuple[str, ...] = ()
+    peer_count_max: int = 64
+    memory_bytes_max: int = 2048 * 1024 * 1024
+    """Address space (RLIMIT_AS); the libraries alone map about 300 MiB."""
+    request_rate_s: float = 50
+    """Requests a second that one peer may make, after a burst of four times as many."""
+    gossip_rate_s: float = 200
+    """Gossip messages a second that one neighbour may forward, after a burst of as many again."""
+    ping_interval_s: float = 3
+    ping_timeout_s: float = 2
+
+    def __post_init__(self) -> None:
+        """Assert the limits that must agree."""
+        assert len(self.node_seed) == 32
+        assert len(self.network) == 32
+        assert self.listen, "a node without an address to listen on is not a peer"
+        assert 0 < self.ping_timeout_s < self.ping_interval_s
+
+    def __repr__(self) -> str:
+        """Show everything but the seed."""
+        return f"NetworkSettings(listen={self.listen}, bootstrap={self.bootstrap})"
+
+    @property
+    def ops_topic(self) -> str:
+        """The gossip topic of new items."""
+        return f"{self._prefix}/ops/0"
+
+    @property
+    def adverts_topic(self) -> str:
+        """The gossip topic of adverts."""
+        return f"{self._prefix}/adverts/0"
+
+    @property
+    def protocols(self) -> tuple[str, str]:
+        """The request protocols that are answered: sync, adverts."""
+        return f"{self._prefix}/sync/0", f"{self._prefix}/adverts/0"
+
+    @property
+    def _prefix(self) -> str:
+        return f"/hansa/{self.network.hex()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedPeer:
+    """A peer as it is now; `rtt_ms` is 0 until its first ping came back."""
+
+    peer: PeerId
+    address: str
+    direction: Literal["in", "out"]
+    since_s: int
+    rtt_ms: float = 0
+
+
+class NetworkHandlers(Protocol):
+    """What the network calls, on the asyncio loop. The first three return at once."""
+
+    def peer_connected(self, peer: PeerId, address: str) -> None:
+        """Take note of a peer that can be asked."""
+        ...
+
+    def peer_lost(self, peer: PeerId) -> None:
+        """Take note of a peer that is gone."""
+        ...
+
+    def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
+        """Queue a frame that passed the topic's validator; never our own."""
+        ...
+
+    async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
+        """Return the answer to a peer's request; any HansaError means that it gets none."""
+        ...
