@@ -12,12 +12,15 @@ from node.builds.errors import (
     UploadRefused,
     WrongBytes,
 )
+from node.builds.exchange import ExchangeLimits
 from node.builds.fetching import FetchProgress
 from node.builds.packing import Packed, PackProgress, pack
 from node.builds.store import BuildStore, Held
+from node.builds.transfer import Holder, TlsHolder
 
 __all__ = [
     "UPLOAD_BYTES_MAX", "BuildDamaged", "BuildStatus", "BuildStore", "BuildStoreBusy",
-    "BuildStoreFull", "Builds", "CannotPack", "FetchProgress", "Held", "HolderHung", "NoHolder",
-    "PackProgress", "Packed", "UnknownBuild", "UploadRefused", "WrongBytes", "pack",
+    "BuildStoreFull", "Builds", "CannotPack", "ExchangeLimits", "FetchProgress", "Held", "Holder",
+    "HolderHung", "NoHolder", "PackProgress", "Packed", "TlsHolder", "UnknownBuild",
+    "UploadRefused", "WrongBytes", "pack",
 ]  # fmt: skip

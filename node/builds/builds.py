@@ -13,8 +13,8 @@ from typing import TypeVar
 from aiohttp import web
 
 from crdt import ManifestDigest, PublicKey, SigningKey
-from node.builds.errors import UnknownBuild, UploadRefused
-from node.builds.exchange import Blame
+from node.builds.errors import BuildStoreBusy, UnknownBuild, UploadRefused
+from node.builds.exchange import Blame, ExchangeLimits
 from node.builds.fetching import Connect, Fetch, FetchProgress, HoldersOf
 from node.builds.packing import Packed, PackProgress, pack
 from node.builds.partial import Partial
@@ -83,11 +83,13 @@ class Builds:
         *,
         on_change: Callable[[], None] = lambda: None,
         connect: Connect | None = None,
+        limits: ExchangeLimits | None = None,
     ) -> None:
         self.store = store
         self.holders = holders
         self._on_change = on_change
         self._connect: Connect = connect or (lambda endpoint: TlsHolder(endpoint, grant))
+        self._limits = limits
         self._threads = ThreadPoolExecutor(_THREAD_COUNT, "hansa-builds")
         self._readers = ThreadPoolExecutor(4, "hansa-serving")
         self._slots = asyncio.Semaphore(FETCH_COUNT_MAX)
@@ -198,6 +200,20 @@ class Builds:
             if not flight.waiting and not flight.task.done():
                 flight.task.cancel()
 
+    async def remove(self, digest: ManifestDigest) -> None:
+        """Delete a build from this node, complete or partial.
+
+        Raises:
+            UnknownBuild: it is not here.
+            BuildStoreBusy: it is being fetched.
+        """
+        if digest in self._flights:
+            raise BuildStoreBusy(f"build {digest.hex()} is being fetched; stop that first")
+        async with self._upload:
+            if not await self._call(self.store.remove, digest):
+                raise UnknownBuild(digest)
+        self._on_change()
+
     async def put_manifest(self, digest: ManifestDigest, raw: bytes) -> SealedManifest:
         """Take the manifest of a build that its publisher is about to upload.
 
@@ -269,6 +285,7 @@ class Builds:
                     blame=blame,
                     executor=self._threads,
                     progress=lambda progress: self._tell(digest, progress),
+                    limits=self._limits,
                 )
                 path = await fetch.run()
             self._on_change()

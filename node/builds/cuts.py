@@ -102,7 +102,9 @@ def _gguf_skip(head: bytes, at: int, kind: int, depth: int) -> int:
         return at + _GGUF_SCALARS[kind]
     if depth == _GGUF_DEPTH_MAX:
         raise ValueError("arrays nested too deep")
-    inner, count = cast("tuple[int, int]", struct.unpack_from("<IQ", head, at))
+    inner: int
+    count: int
+    inner, count = struct.unpack_from("<IQ", head, at)
     at += 12
     if count > len(head):
         raise ValueError("an array leaves what was read")

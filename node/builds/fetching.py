@@ -21,6 +21,7 @@ from node.builds.exchange import (
     Effect,
     Event,
     Exchange,
+    ExchangeLimits,
     Fault,
     Finish,
     GiveUp,
@@ -42,6 +43,7 @@ T = TypeVar("T")
 EVENT_COUNT_MAX = 4096
 PROGRESS_S = 0.1
 DESCRIPTION_ROUND_COUNT = 3
+"""Times that all holders are asked for a manifest, `retry_s` and twice that apart."""
 _RATE_WINDOW_S = 3.0
 
 
@@ -90,6 +92,7 @@ class Fetch:
         blame: Blame,
         executor: Executor,
         progress: Callable[[FetchProgress], None],
+        limits: ExchangeLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._digest = digest
@@ -99,6 +102,7 @@ class Fetch:
         self._blame = blame
         self._executor = executor
         self._report = progress
+        self._limits = limits or ExchangeLimits()
         self._clock = clock
         self._endpoints: dict[PeerId, PeerEndpoint] = {}
         self._open: dict[tuple[PeerId, int], Holder] = {}
@@ -122,11 +126,11 @@ class Fetch:
             await self._describe()
             self._now = replace(self._now, phase="checking")
             loop = asyncio.get_running_loop()
-            partial = await self._call(
-                self._store.resume,
-                self._digest,
-                lambda done, total: loop.call_soon_threadsafe(self._checked, done, total),
-            )
+
+            def hashed(done: int, total: int) -> None:
+                loop.call_soon_threadsafe(self._checked, done, total)
+
+            partial = await self._call(self._store.resume, self._digest, hashed)
             self._now = replace(
                 self._now,
                 phase="fetching",
@@ -158,7 +162,7 @@ class Fetch:
         reasons: list[str] = []
         for attempt in range(DESCRIPTION_ROUND_COUNT):
             if attempt:
-                await asyncio.sleep(attempt)
+                await asyncio.sleep(attempt * self._limits.retry_s)
             for endpoint in self._holders(self._digest):
                 if self._blame.is_banned(endpoint.peer, self._clock()):
                     continue
@@ -184,7 +188,8 @@ class Fetch:
             self._store.put_table(self._digest, number, holder.table(self._digest, number))
 
     async def _exchange(self, partial: Partial) -> None:
-        exchange = Exchange(partial.chunks.length, partial.missing(), self._blame)
+        missing = partial.missing()
+        exchange = Exchange(partial.chunks.length, missing, self._blame, self._limits)
         effects = exchange.start()
         while True:
             for effect in effects:

@@ -85,7 +85,7 @@ class BuildStore:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._partial.glob(".*"):  # what a crash left half made or half deleted
             _delete(path)
-        self._folder = folder
+        self.folder = folder
         self._keep_free = keep_free_bytes
         self._lock = threading.RLock()
         self._finishing = threading.Lock()  # apart, because flushing a large build takes long
@@ -283,14 +283,14 @@ class BuildStore:
             return gone
 
     def _reserve(self, needed: int) -> None:
-        usage = shutil.disk_usage(self._folder)
+        usage = shutil.disk_usage(self.folder)
         keep = self._keep_free
         if keep is None:
             keep = min(KEEP_FREE_BYTES, usage.total // KEEP_FREE_SHARE)
         promised = sum(partial.bytes_missing for partial in self._working.values())
         if usage.free - promised - keep < needed:
             raise BuildStoreFull(
-                self._folder, needed=needed, free=usage.free - promised, keep_free=keep
+                self.folder, needed=needed, free=usage.free - promised, keep_free=keep
             )
 
     def _load(self, digest: ManifestDigest) -> Holding:
