@@ -7,30 +7,84 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable
+from typing import Any, TypedDict
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict
 
-from crdt import HansaError
 from inference import Route
-from node.gateway import BadCall, Consumer, EngineCut, EngineRefused, Task
+from node.api.operations import Auth, operation
+from node.gateway import Consumer, EngineCut, EngineRefused, Task
 from node.gateway.calls import CALL_BYTES_MAX, ModelCall, parse_call
 from node.gateway.consumer import Answer
 from node.gateway.errors import openai_error
 
-Authenticate = Callable[[web.Request], Awaitable[object]]
-"""Raises one of our errors when the caller may not call models."""
 ROUTE_HEADER = "Hansa-Route"
 CONSIDERED_COUNT_MAX = 5
 """Alternatives named in the route header; a header is not the place for all of them."""
 
 
+class ModelCallBody(BaseModel):
+    """A call in OpenAI's dialect; members that are not named here go to the engine as they are."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model: str
+    """An id, `owner/slug`, `owner/slug@^1.2`, or a requirement such as `any:llm?caps=tools`."""
+    stream: bool = False
+    hansa: dict[str, Any] | None = None
+    """Wishes for routing: `price_input_max`, `price_output_max`, `regions`, `quantizations`."""
+
+
+class ModelAnswer(BaseModel):
+    """The engine's answer as it gave it, in OpenAI's shape."""
+
+    model_config = ConfigDict(extra="allow")
+    object: str
+
+
+class RouteView(BaseModel):
+    """Who serves a call, under which terms, and who was passed over."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    peer: str
+    record: str
+    version: str
+    build: str
+    engine: str
+    device: str
+    quantization: str
+    attempts: int
+    score_ms: float
+    """Expected milliseconds, with the price turned into time; lower is better."""
+    terms: dict[str, float]
+    considered: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
+
+
+class _Declared(TypedDict):
+    tag: str
+    auth: Auth
+    request: type[BaseModel]
+    responses: dict[int, type[BaseModel] | str | None]
+    errors: tuple[int, ...]
+    body_bytes_max: int
+
+
+_CALL: _Declared = {
+    "tag": "calls",
+    "auth": Auth.API_KEY,
+    "request": ModelCallBody,
+    "responses": {200: ModelAnswer},
+    "errors": (400, 404, 502, 503),
+    "body_bytes_max": CALL_BYTES_MAX,
+}
+
+
 class OpenAIRoutes:
     """Handlers for model calls, for programs that know OpenAI's client and nothing of Hansa."""
 
-    def __init__(self, consumer: Consumer, authenticate: Authenticate) -> None:
+    def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._authenticate = authenticate
         self._draining = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -50,52 +104,55 @@ class OpenAIRoutes:
         """Refuse new calls from now on; those that run go on."""
         self._draining = True
 
+    @operation(summary="Chat with a model", **_CALL)
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        """Answer a chat, streaming or not."""
+        """Answer a chat in OpenAI's dialect, streaming or not, by whichever peer serves it best.
+
+        `model` is an id, `owner/slug`, `owner/slug@^1.2` or `any:llm?caps=tools`. The header
+        `Hansa-Route` of the answer says who served it and why.
+        """
         return await self._call(Task.CHAT, request)
 
+    @operation(summary="Complete a prompt", **_CALL)
     async def completions(self, request: web.Request) -> web.StreamResponse:
-        """Complete a prompt, streaming or not."""
+        """Complete a prompt in OpenAI's dialect, streaming or not."""
         return await self._call(Task.COMPLETIONS, request)
 
+    @operation(summary="Embed texts", **_CALL)
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
-        """Embed texts."""
+        """Embed texts in OpenAI's dialect."""
         return await self._call(Task.EMBEDDINGS, request)
 
+    @operation(
+        summary="Explain a route",
+        tag="calls",
+        auth=Auth.API_KEY,
+        request=ModelCallBody,
+        responses={200: RouteView},
+        errors=(400, 404, 503),
+        body_bytes_max=CALL_BYTES_MAX,
+    )
     async def explain(self, request: web.Request) -> web.StreamResponse:
-        """Return the route that a chat call with this body would take, with every term."""
-        await self._authenticate(request)
-        try:
-            route = self._consumer.explain(parse_call(Task.CHAT, await request.read()))
-        except HansaError as error:
-            return _refused(error)
+        """Return the route that a chat call with this body would take now, with every term."""
+        route = self._consumer.explain(parse_call(Task.CHAT, await request.read()))
         return web.json_response(route_document(route, attempts=0, considered_max=1000))
 
     async def _call(self, task: Task, request: web.Request) -> web.StreamResponse:
-        await self._authenticate(request)
         if self._draining:
-            return _refused(EngineRefused("this node is stopping; ask another"))
+            raise EngineRefused("this node is stopping; ask another")
         request_id = str(request.get("request_id") or secrets.token_hex(8))
+        call = parse_call(task, await request.read())
         try:
-            call = parse_call(task, await _body(request))
             async with self._consumer.answer(call, request_id=request_id) as answer:
                 return await _passed_on(request, call, answer)
         except EngineRefused as error:
-            if error.fatal and error.body:
-                return web.Response(
-                    body=error.body, status=error.status, content_type="application/json"
-                )
-            return _refused(error)
+            if not (error.fatal and error.body):
+                raise
+            return web.Response(
+                body=error.body, status=error.status, content_type="application/json"
+            )
         except StreamCut as cut:
             return cut.response
-        except HansaError as error:
-            return _refused(error)
-
-
-async def _body(request: web.Request) -> bytes:
-    if (request.content_length or 0) > CALL_BYTES_MAX:
-        raise BadCall(f"the body has {request.content_length} bytes; at most {CALL_BYTES_MAX}")
-    return await request.read()
 
 
 async def _passed_on(request: web.Request, call: ModelCall, answer: Answer) -> web.StreamResponse:
@@ -151,8 +208,3 @@ def route_document(
             {"peer": one.peer, "reason": one.reason} for one in route.refused[:considered_max]
         ],
     }
-
-
-def _refused(error: HansaError) -> web.Response:
-    status, body = openai_error(error)
-    return web.json_response(body, status=status)

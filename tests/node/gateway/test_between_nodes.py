@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import cast
 
 import pytest
 from aiohttp import ClientSession, web
@@ -15,7 +16,10 @@ from aiohttp import ClientSession, web
 from crdt import AccountId, ManifestDigest, OperationId, PeerId, RecordId, RemoteFault, network_id
 from inference import Breaker, Endpoint, NodeAdvert, Offer, Offered
 from inference import Task as OfferTask
+from node.api.guard import Guard
 from node.api.openai import OpenAIRoutes
+from node.api.operations import Auth
+from node.api.server import ApiLimits, ApiServer
 from node.gateway import (
     Admitted,
     Authorised,
@@ -26,6 +30,7 @@ from node.gateway import (
     Provider,
     TokenCounts,
 )
+from node.metrics import Metrics
 from node.peer import NodeKey, PeerServer, PeerSession
 from tests.engines.fake import PROMPT_TOKENS, FakeEngine, fake_engine
 
@@ -64,6 +69,13 @@ class Books:
     def served(self, admitted: Admitted, measured: Measured) -> None:
         self.served_calls.append(measured)
         self.booked.set()
+
+
+class Anybody:
+    """A guard that lets everybody in; who may call is tested with the API."""
+
+    def admit(self, request: web.Request, auth: Auth, body: bytes) -> None:
+        return None
 
 
 @dataclass
@@ -174,23 +186,16 @@ async def running() -> AsyncIterator[Scene]:
         rng=Random(7),
     )  # fmt: skip
 
-    async def anybody(request: web.Request) -> None:
-        return None
-
-    app = web.Application()
-    app.add_routes(OpenAIRoutes(consumer, anybody).routes())
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
+    api = ApiServer("127.0.0.1", 0, cast("Guard", Anybody()), Metrics(), ApiLimits())
+    api.add_routes(OpenAIRoutes(consumer).routes())
+    await api.start()
     async with ClientSession() as http:
         try:
-            yield Scene(http, f"http://{host}:{port}", stack)
+            yield Scene(http, api.url, stack)
         finally:
             await session.close()
             await stack.upstream.close()
-            await runner.cleanup()
+            await api.stop(grace_s=1)
             for server in stack.servers:
                 await server.stop(grace_s=1)
 
@@ -343,7 +348,11 @@ async def test_a_bad_call_is_answered_in_openais_shape(
 ) -> None:
     async with running() as scene:
         await scene.provider(engine.url, 2)
-        async with scene.http.post(f"{scene.base}/v1/chat/completions", data=body) as answer:
+        async with scene.http.post(
+            f"{scene.base}/v1/chat/completions",
+            data=body,
+            headers={"Content-Type": "application/json"},
+        ) as answer:
             error = (await answer.json())["error"]
             assert (answer.status, error["code"]) == (status, code)
             assert error["message"]
