@@ -1,5 +1,6 @@
 """Who is owed what: orders, receipts, lanes, splits and statements, in integers and without I/O."""
 
+from royalties.documents import day_of, statement_document, verify
 from royalties.errors import (
     BadOrder,
     BadReceipt,
@@ -41,6 +42,7 @@ from royalties.orders import (
     sign_ticket,
 )
 from royalties.receipts import (
+    EPOCH_MAX,
     Agreed,
     Call,
     Lane,
@@ -56,18 +58,19 @@ from royalties.receipts import (
     verify_agreed,
 )
 from royalties.splits import Base, Role, Share, Terms, shares_of
-from royalties.statements import Evidence, Line, Skipped, Statement, statement, verify
+from royalties.statements import Evidence, Line, Skipped, Statement, statement, verify_bytes
 from royalties.terms import terms_of
 
 __all__ = [
-    "DAY_S", "PICOS_PER_MICRO", "Agreed", "Answer", "BadOrder", "BadReceipt", "BadStatement",
-    "Base", "Call", "CallMade", "CallServed", "CallsReported", "ClaimAgreed", "ClaimReceived",
+    "DAY_S", "EPOCH_MAX", "PICOS_PER_MICRO", "Agreed", "Answer", "BadOrder", "BadReceipt",
+    "BadStatement", "Base", "Call", "CallMade", "CallServed", "CallsReported", "ClaimAgreed", "ClaimReceived",
     "ConsumerLane", "Countersign", "Dispute", "DisputesReceived", "Evidence",
     "ExposureExceeded", "Forked", "KeepAgreed", "KeepCall", "KeepClaim", "KeepDisputes",
     "Lane", "LaneForked", "Line", "MissingEvidence", "Order", "OrderExhausted", "Prices",
     "ProviderLane", "Receipt", "ReceiptRules", "Role", "Share", "Skipped", "Statement",
     "Terms", "Ticket", "Tokens", "check_order", "check_ticket", "claim_bytes", "countersign",
-    "divide", "open_agreed", "open_call", "open_claim", "open_order", "open_prices",
+    "day_of", "divide", "open_agreed", "open_call", "open_claim", "open_order", "open_prices",
     "open_receipt", "open_ticket", "open_tokens", "order_hash", "shares_of", "sign_order",
-    "sign_receipt", "sign_ticket", "statement", "terms_of", "verify", "verify_agreed",
+    "sign_receipt", "sign_ticket", "statement", "statement_document", "terms_of", "verify",
+    "verify_agreed", "verify_bytes",
 ]  # fmt: skip

@@ -47,7 +47,8 @@ VERSION = 0
 RECEIPT_BYTES_MAX = 1024
 AGREED_BYTES_MAX = 2048
 CALL_BYTES_MAX = 256
-EPOCH_MAX = 2**31 - 1
+EPOCH_MAX = 2_932_896
+"""31 December 9999, the last day that calendars of programs know."""
 FINISHES = ("complete", "cut")
 """A cut call ended before its engine said so; it pays for the tokens delivered."""
 NO_CALLS = bytes(32)

@@ -1,7 +1,7 @@
 """Statements: what one account earned and owes in one epoch, with all the evidence inside.
 
 A statement carries the agreed receipts, the record versions they name and the accounts that signed
-any of these. `verify` recomputes it from that evidence alone and compares every byte.
+any of these. `verify_bytes` recomputes it from that evidence alone and compares every byte.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def statement(
     return Statement(network, account, epoch, tuple(line for line, _ in lines), raw, tuple(skipped))
 
 
-def verify(raw: bytes) -> Statement:
+def verify_bytes(raw: bytes) -> Statement:
     """Return the statement in `raw` after recomputing it from the evidence it carries.
 
     Raises:
