@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import cast
 
 from crdt import RemoteFault, UserFault
 
 VALUE_CHARACTERS_MAX = 120
-_SHAPES: dict[type, str] = {dict: "an object"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class BadReference(UserFault):
 def shown(value: object) -> str:
     """Return a value as a message shows it: short, and printable whatever it is."""
     if isinstance(value, dict | list | tuple | set):  # never walked: it may be deep
-        sized: Sized = value
-        return f"{_SHAPES.get(type(value), 'a list')} of {len(sized)}"
+        what = "an object" if isinstance(value, dict) else "a list"
+        return f"{what} of {len(cast('Sized', value))}"
     text = ascii(value[: VALUE_CHARACTERS_MAX + 1] if isinstance(value, str) else value)
     if len(text) <= VALUE_CHARACTERS_MAX:
         return text

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from registry.errors import Problem, shown
-from registry.fields import SEMVER_PATTERN, TAG_KNOWN, TAG_OTHER
+from registry.fields import TAG_KNOWN, TAG_OTHER
+from registry.semver import SEMVER_PATTERN
 from registry.shared import PROBLEMS
 
 PROBLEM_COUNT_MAX = 100

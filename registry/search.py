@@ -40,8 +40,9 @@ Some = Annotated[tuple[Word, ...], Field(strict=False, max_length=16), AfterVali
 
 
 class Query(Closed):
-    """What to find. Every filter that is given must hold; a tuple of one filter is any of them,
-    except `capabilities`, which must all be there.
+    """What to find: every filter that is given must hold.
+
+    Of several values in one filter any will do, except `capabilities`, which must all be there.
     """
 
     kinds: Annotated[

@@ -58,13 +58,13 @@ def best_version(versions: Iterable[str], range_: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _spec(range_: str) -> Any:
-    from semantic_version import NpmSpec
+    from semantic_version import NpmSpec  # type: ignore[attr-defined]
 
     return NpmSpec(range_)
 
 
 @lru_cache(maxsize=4096)
 def _parsed(version: str) -> Any:
-    from semantic_version import Version
+    from semantic_version import Version  # type: ignore[attr-defined]
 
     return Version(version)

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from crdt import BODY_BYTES_MAX, RecordKind, decode, encode, sha3
-from crdt.errors import MalformedBytes
+from crdt import BODY_BYTES_MAX, MalformedBytes, RecordKind, array, decode, encode, sha3
 from registry.agents import AIAgent
 from registry.errors import BadRecord, InvalidRecord, Problem
 from registry.fields import Other
@@ -45,6 +44,10 @@ _CLASSES: Mapping[RecordKind, tuple[type[AIModel | AIAgent], tuple[str, ...]]] =
     RecordKind.MODEL: (AIModel, MODEL_FIELDS),
     RecordKind.AGENT: (AIAgent, AGENT_FIELDS),
 }
+
+_NESTED = (Price, Split, BaseModelShare, ModelResourceRequirements, AgentResourceRequirements)
+"""What is written as its fields in order: pydantic keeps `__dict__` in the order of the class,
+whatever the order of the input (a test holds it to that)."""
 
 
 def kind_of(record: AIModel | AIAgent) -> RecordKind:
@@ -105,55 +108,50 @@ def content_hash(record: AIModel | AIAgent) -> bytes:
 
 def _plain(value: Any) -> Any:
     """Return what stands for a field's value on the wire."""
-    kind = type(value)
-    if kind is str or kind is int or value is None:
+    if value is None or isinstance(value, str | int):
         return value
-    if kind is tuple:
-        return [_plain(one) for one in value] if value else ()
-    if kind is Other:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in cast("tuple[Any, ...]", value)]
+    if isinstance(value, Other):
         return (value.Other,)
-    if kind is bool:
-        return value
+    assert isinstance(value, _NESTED)
     return tuple(value.__dict__.values())
 
 
 def _other(value: Any) -> Any:
     """Return a kind: text for a known one, an array of one text for another."""
-    if type(value) is not tuple:
+    if value is None or isinstance(value, str):
         return value
-    if len(value) != 1:
+    parts = array(value, "another kind")
+    if len(parts) != 1:
         raise MalformedBytes("another kind is an array of one text")
-    return {"Other": value[0]}
+    return {"Other": parts[0]}
 
 
 def _others(value: Any) -> Any:
-    return [_other(one) for one in value] if type(value) is tuple else value
+    return [_other(one) for one in array(value, "kinds")]
 
 
-def _named(fields: tuple[str, ...], *, optional: bool = False) -> Callable[[Any], Any]:
+def _named(fields: tuple[str, ...]) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
-        if optional and value is None:
-            return None
-        if type(value) is not tuple or len(value) != len(fields):
+        parts = array(value, f"[{', '.join(fields)}]")
+        if len(parts) != len(fields):
             raise MalformedBytes(f"not an array of {', '.join(fields)}")
-        return dict(zip(fields, value, strict=True))
+        return dict(zip(fields, parts, strict=True))
 
     return read
 
 
-def _each(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def read_all(value: Any) -> Any:
-        if not value:
-            return value
-        if type(value) is not tuple:
-            raise MalformedBytes("not an array of arrays")
-        return [read(one) for one in value]
+def _maybe(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
 
-    return read_all
+
+def _each(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: [read(one) for one in array(value, "a list")]
 
 
 _SHARED_READERS = (
-    ("price", _named(PRICE_FIELDS, optional=True)),
+    ("price", _maybe(_named(PRICE_FIELDS))),
     ("splits", _each(_named(tuple(Split.model_fields)))),
     ("base_models", _each(_named(tuple(BaseModelShare.model_fields)))),
     ("framework", _other),
@@ -172,6 +170,3 @@ _READERS: Mapping[RecordKind, tuple[tuple[str, Callable[[Any], Any]], ...]] = {
         ("resource_requirements", _named(AGENT_RESOURCE_FIELDS)),
     ),
 }
-_NESTED = (Price, Split, BaseModelShare, ModelResourceRequirements, AgentResourceRequirements)
-"""What `_plain` writes as its fields in order: pydantic keeps `__dict__` in the order of the class,
-whatever the order of the input (a test holds it to that)."""
