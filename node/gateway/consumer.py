@@ -18,14 +18,16 @@ from crdt import PeerId, RecordId
 from inference import Breaker, Candidate, NoOffer, Offered, Requirement, Route, Workload, choose
 from inference import Task as OfferTask
 from node.gateway.calls import ModelCall, Task, engine_body
-from node.gateway.errors import AllRefused, BadCall, EngineCut, EngineRefused, NoModel
+from node.gateway.errors import AllRefused, BadCall, EngineCut, EngineRefused, NoModel, TooManyCalls
 from node.gateway.metering import Metering
 from node.gateway.ports import Authorised, Engines, Models, Offers, Payer
-from node.gateway.upstream import PEER_PATH, EngineUpstream, Opened, open_peer
+from node.gateway.upstream import FIRST_BYTE_S, PEER_PATH, EngineUpstream, Opened, open_peer
 from node.peer import PeerEndpoint, PeerSession
 
-ATTEMPT_COUNT_MAX = 4
+ATTEMPT_COUNT_MAX = 3
 """Offers tried for one call; more would only make a broken call slow."""
+CALL_COUNT_MAX = 512
+"""Calls under way at once; more are refused instead of waiting without an end."""
 CHARACTERS_PER_TOKEN = 4
 """A rough size for routing only; nothing is ever billed by it."""
 OUTPUT_TOKENS_DEFAULT = 256
@@ -74,6 +76,9 @@ class Consumer:
         upstream: EngineUpstream,
         breaker: Breaker,
         rng: Random,
+        first_byte_s: float = FIRST_BYTE_S,
+        attempt_count_max: int = ATTEMPT_COUNT_MAX,
+        call_count_max: int = CALL_COUNT_MAX,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = own
@@ -85,6 +90,9 @@ class Consumer:
         self._upstream = upstream
         self._breaker = breaker
         self._rng = rng
+        self._first_byte_s = first_byte_s
+        self._attempt_count_max = attempt_count_max
+        self._call_count_max = call_count_max
         self._clock = clock
         self._in_flight: Counter[tuple[PeerId, RecordId]] = Counter()
 
@@ -100,7 +108,13 @@ class Consumer:
             NoModel, NoOffer, BadCall: there is nobody to ask.
             EngineRefused: the call itself was refused (4xx), with the engine's own words.
             AllRefused: every offer that was tried failed before its first byte.
+            TooManyCalls: as many calls as are allowed are under way.
         """
+        if self._in_flight.total() >= self._call_count_max:
+            raise TooManyCalls(
+                f"{self._call_count_max} calls are under way; try again, or raise "
+                "gateway.call_count_max"
+            )
         records = self._models.resolve(call.model)
         failed: dict[tuple[PeerId, RecordId], str] = {}
         while True:
@@ -124,7 +138,7 @@ class Consumer:
         records: Sequence[RecordId],
         failed: dict[tuple[PeerId, RecordId], str],
     ) -> Route:
-        if len(failed) >= ATTEMPT_COUNT_MAX:
+        if len(failed) >= self._attempt_count_max:
             raise AllRefused(_all_refused(failed))
         try:
             return self._choose(call, records, frozenset(failed))
@@ -206,7 +220,14 @@ class Consumer:
         headers = {**authorised.headers, "Hansa-Request-Id": request_id}
         async with self._paid(authorised, metering):
             endpoint = _endpoint(route)
-            async with open_peer(self._session, endpoint, call.task.value, body, headers) as opened:
+            async with open_peer(
+                self._session,
+                endpoint,
+                call.task.value,
+                body,
+                headers,
+                first_byte_s=self._first_byte_s,
+            ) as opened:
                 yield opened
 
     @asynccontextmanager

@@ -18,6 +18,12 @@ class NoModel(UserFault):
     code = "model-not-found"
 
 
+class TooManyCalls(WorldFault):
+    """As many calls as are allowed are under way."""
+
+    code = "too-many"
+
+
 class EngineRefused(WorldFault):
     """An engine or a provider refused before its first byte; another offer may take the call.
 
@@ -55,6 +61,7 @@ _STATUS: dict[type[HansaError], tuple[int, str]] = {
     BadCall: (400, "invalid_request_error"),
     NoModel: (404, "invalid_request_error"),
     NoOffer: (503, "server_error"),
+    TooManyCalls: (429, "rate_limit_error"),
     AllRefused: (503, "server_error"),
     EngineRefused: (502, "server_error"),
     EngineCut: (502, "server_error"),

@@ -20,7 +20,7 @@ from node.peer import PeerEndpoint, PeerSession
 from node.peer.errors import PeerMisbehaved, PeerUnreachable, WrongPeerKey
 
 PEER_PATH = "/peer/v1/openai/"
-FIRST_BYTE_S = 120.0
+FIRST_BYTE_S = 60.0
 """A long prompt on a CPU takes its time; a dead host is found by the connection, not by this."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Embeddings of a whole batch; a chat answer is a hundred times smaller."""
@@ -46,7 +46,8 @@ class Opened:
 class EngineUpstream:
     """The engines of this node, reached on loopback."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_byte_s: float = FIRST_BYTE_S) -> None:
+        self._first_byte_s = first_byte_s
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -77,7 +78,7 @@ class EngineUpstream:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=512, keepalive_timeout=30),
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_S, sock_read=FIRST_BYTE_S
+                    total=None, sock_connect=CONNECT_S, sock_read=self._first_byte_s
                 ),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,6 +93,8 @@ async def open_peer(
     task_path: str,
     body: bytes,
     headers: Mapping[str, str],
+    *,
+    first_byte_s: float = FIRST_BYTE_S,
 ) -> AsyncGenerator[Opened, None]:
     """Ask a peer over its pinned channel and yield its answer.
 
@@ -102,7 +105,7 @@ async def open_peer(
         async with session.post(
             endpoint, PEER_PATH + task_path, body,
             headers={"Content-Type": "application/json", **headers},
-            timeout_s=0, read_s=FIRST_BYTE_S,
+            timeout_s=0, read_s=first_byte_s,
         ) as response:  # fmt: skip
             yield await opened(response)
     except (PeerUnreachable, PeerMisbehaved, WrongPeerKey) as error:
