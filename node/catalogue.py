@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from crdt import (
     Account,
@@ -24,9 +24,7 @@ from crdt import (
     UserFault,
 )
 from node.storage import Counts, RecordState, VersionEntry
-
-if TYPE_CHECKING:
-    from registry import Page, Query
+from registry import Page, Query, decode_record
 
 PUBLISH_COUNT_MAX = 1000
 """Items in one call; a caller with more calls again."""
@@ -212,6 +210,4 @@ class Catalogue:
 
 def semver_of(entry: VersionEntry) -> str:
     """Return the semver that a put's body states."""
-    from registry import decode_record
-
     return decode_record(entry.operation.kind, entry.body).version

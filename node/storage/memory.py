@@ -29,7 +29,9 @@ from crdt import (
     Standing,
 )
 from node.storage.errors import StorageFull
+from node.storage.memory_search import search_states
 from node.storage.states import Counts, RecordState, VersionEntry
+from registry import Page, Query
 
 
 @dataclass(slots=True)
@@ -224,6 +226,17 @@ class MemoryStorage:
             and (period is None or slot.period == period)
         ]
         return found[:count_max]
+
+    def search(self, query: Query) -> Page:
+        """Return a page of the records that a query finds."""
+        states = (self.record(record) for record in self.disk.records)
+        live = (state for state in states if state is not None and not state.deleted)
+        return search_states(live, query)
+
+    def project(self, count_max: int) -> bool:
+        """Nothing to do: searches look at the records themselves."""
+        assert count_max > 0
+        return False
 
     def counts(self) -> Counts:
         """Return how much is stored."""

@@ -3,6 +3,7 @@
 Snapshots, never waiting for the writer; used from one thread (the event loop's). Every query is
 bounded, so none holds the loop for long.
 """
+# ruff: noqa: S608 - the SQL is put together from constants of ours; every value is a parameter.
 
 from __future__ import annotations
 
@@ -28,8 +29,18 @@ from crdt import (
     unpack_item,
 )
 from node.storage.migrations import open_reader, storage_faults
+from node.storage.queries import (
+    FACET_TOTAL_MAX,
+    FACETS,
+    Statement,
+    decode_cursor,
+    encode_cursor,
+    statement_of,
+    words,
+)
 from node.storage.sqlite import split_heads
 from node.storage.states import Counts, RecordState, VersionEntry
+from registry import Facets, Hit, Page, Query, decode_record
 
 VERSION_COUNT_MAX = 1000
 """Versions of one record in one answer, newest first; older ones are reached by their ids."""
@@ -137,6 +148,71 @@ class SqliteReader:
             parameters += subjects
         rows = self.all(f"{query} ORDER BY slot_v1.slot LIMIT ?", *parameters, count_max)
         return [unpack_item(row[0]) for row in rows]
+
+    def search(self, query: Query) -> Page:
+        """Return a page of the records that a query finds.
+
+        Raises:
+            BadQuery: its cursor is not one of this query.
+        """
+        after = decode_cursor(query)
+        if query.text and not words(query.text):
+            return Page((), 0)
+        statement = statement_of(query)
+        total = self.all(f"SELECT count(*) FROM {statement.source}", *statement.parameters)[0][0]
+        rows = self._rows(statement, after, query.limit + 1)
+        hits: list[Hit] = []
+        for number, value in rows[: query.limit]:
+            hit = self._hit(number, score=value if isinstance(value, float) else 0.0)
+            if hit is not None:
+                hits.append(hit)
+        cursor = None
+        if len(rows) > query.limit:
+            number, value = rows[query.limit - 1]
+            cursor = encode_cursor(query, value, number)
+        return Page(tuple(hits), total, cursor, self._facets(statement, total))
+
+    def _rows(
+        self, statement: Statement, after: tuple[float | int | str, int] | None, count: int
+    ) -> list[tuple[int, Any]]:
+        """Return (number, sort value) of a page, in order."""
+        order, compare = ("DESC", "<") if statement.downward else ("ASC", ">")
+        inner = f"SELECT v.number AS number, {statement.sort} AS value FROM {statement.source}"
+        query, parameters = f"SELECT number, value FROM ({inner})", list(statement.parameters)
+        if after is not None:
+            query += f" WHERE (value, number) {compare} (?, ?)"
+            parameters += after
+        query += f" ORDER BY value {order}, number {order} LIMIT ?"
+        rows = self.all(query, *parameters, count)
+        return [(row[0], row[1]) for row in rows]
+
+    def _facets(self, statement: Statement, total: int) -> Facets | None:
+        if total > FACET_TOTAL_MAX:
+            return None
+        counts: dict[str, dict[str, int]] = {}
+        for name in FACETS:
+            rows = self.all(
+                f"SELECT v.{name}, count(*) FROM {statement.source} AND v.{name} IS NOT NULL "
+                f"GROUP BY v.{name} ORDER BY count(*) DESC, v.{name} LIMIT 100",
+                *statement.parameters,
+            )
+            counts[name] = {row[0]: row[1] for row in rows}
+        return Facets(counts)
+
+    def _hit(self, number: int, *, score: float) -> Hit | None:
+        row = self.one("SELECT id FROM record_v1 WHERE number = ?", number)
+        state = self.record(RecordId(row[0])) if row else None
+        if state is None or state.deleted:
+            return None  # the views follow the log a moment later
+        return Hit(
+            record=state.id,
+            kind=state.kind,
+            account=state.account,
+            slug=state.slug,
+            operation=state.operation.id,
+            value=decode_record(state.kind, state.body),
+            score=score,
+        )
 
     def counts(self) -> Counts:
         """Return how much is in the store."""

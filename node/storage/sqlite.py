@@ -36,6 +36,7 @@ from crdt import (
     unpack_item,
 )
 from node.storage.migrations import SCHEMA_FOLDER, open_database, storage_faults, transaction
+from node.storage.views import SearchViews
 
 EPOCH_BYTES = 16
 PARAMETER_COUNT_MAX = 500
@@ -63,6 +64,7 @@ class SqliteStorage:
         self._database = database
         self._epoch = _epoch_of(database, path)
         self._last_n = _last_n_of(database, path)
+        self._views = SearchViews(database, path)
 
     @property
     def epoch(self) -> bytes:
@@ -180,6 +182,14 @@ class SqliteStorage:
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
+
+    def project(self, count_max: int) -> bool:
+        """Bring at most so many operations into the search views; whether more are left."""
+        return self._views.project(self._last_n, count_max)
+
+    def rebuild_views(self) -> None:
+        """Empty the search views; `project` fills them again from the log."""
+        self._views.rebuild()
 
     def _stand(self, item: Item, slot: Slot) -> None:
         """Put a receipt in its slot. What it supersedes leaves after it came, so n only grows."""
