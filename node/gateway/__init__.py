@@ -10,7 +10,8 @@ from node.gateway.provider import Provider
 from node.gateway.upstream import EngineUpstream
 
 __all__ = [
-    "Admitted", "AllRefused", "Answer", "Authorised", "BadCall", "CatalogueModels", "Consumer", "EngineCut",
+    "Admitted", "AllRefused", "Answer", "Authorised", "BadCall", "CatalogueModels", "Consumer",
+    "EngineCut",
     "EngineRefused", "EngineUpstream", "Engines", "Measured", "ModelCall", "Models", "NoModel",
     "Offers", "Payee", "Payer", "Provider", "StreamMeter", "Task", "TokenCounts", "TooManyCalls",
     "UsageWish",
