@@ -69,9 +69,11 @@ def resource_problems(given: ResourceRequirements) -> Iterator[Problem]:
         low, high = getattr(given, least), getattr(given, more)
         if high < low:
             yield _problem(more, high, f"is below {least} {low}; at least that is recommended")
-    gpu = isinstance(given, ModelResourceRequirements)
-    if gpu and given.min_vram_gb is not None and not given.requires_gpu:
-        yield _problem("min_vram_gb", given.min_vram_gb, "is given without requires_gpu")
+    match given:
+        case ModelResourceRequirements(min_vram_gb=int(vram), requires_gpu=False):
+            yield _problem("min_vram_gb", vram, "is given without requires_gpu")
+        case _:
+            pass
 
 
 def capacity_problems(
