@@ -106,6 +106,11 @@ class TlsHolder:
         self._drop()
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, pinned and not known to have failed."""
+        return self._socket is not None
+
+    @property
     def _who(self) -> str:
         return f"peer {self._endpoint.peer} at {self._endpoint.host}:{self._endpoint.port}"
 
@@ -197,7 +202,7 @@ class TlsHolder:
         raw, _, self._early = head.partition(b"\r\n\r\n")
         lines = raw.decode("latin-1").split("\r\n")
         parts = lines[0].split(" ", 2)
-        if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        if len(parts) < 2 or parts[0] not in {"HTTP/1.1", "HTTP/1.0"} or not _is_status(parts[1]):
             raise PeerMisbehaved(f"{self._who} does not speak HTTP/1.1: {lines[0][:60]!r}")
         fields: dict[str, str] = {}
         for line in lines[1:]:
@@ -205,7 +210,7 @@ class TlsHolder:
             if not colon or name.lower() in fields:
                 raise PeerMisbehaved(f"{self._who} sent a bad or doubled header {name[:40]!r}")
             fields[name.lower()] = value.strip()
-        return int(parts[1][:3]), fields
+        return int(parts[1]), fields
 
     def _read_into(self, view: memoryview) -> None:
         """Fill `view` with the next bytes of the body."""
@@ -239,6 +244,10 @@ class _Exchange(contextlib.AbstractContextManager[None]):
             raise HolderHung(f"a holder sent nothing for {SILENCE_S:.0f} s") from error
         if isinstance(error, (OSError, ValueError)):
             raise PeerMisbehaved(f"the connection to a holder broke: {error}") from error
+
+
+def _is_status(text: str) -> bool:
+    return len(text) == 3 and text.isascii() and text.isdigit()
 
 
 def manifest_path(digest: ManifestDigest) -> str:
