@@ -157,7 +157,7 @@ def choose(
     chosen = near[0]
     if len(near) > 1:
         first, second = rng.sample(near, 2)
-        chosen = min(first, second, key=_pressure)
+        chosen = second if _pressure(second) < _pressure(first) else first
     return Route(
         candidate=chosen.candidate,
         score_ms=chosen.score_ms,
@@ -250,13 +250,8 @@ def _load(candidate: Candidate) -> int:
     return max(offer.running + offer.waiting, candidate.in_flight)
 
 
-def _pressure(entry: Ranked) -> tuple[float, float, PeerId]:
-    candidate = entry.candidate
-    return (
-        _load(candidate) / max(1, candidate.offer.slots),
-        entry.score_ms,
-        candidate.peer,
-    )
+def _pressure(entry: Ranked) -> float:
+    return _load(entry.candidate) / max(1, entry.candidate.offer.slots)
 
 
 def _order(entry: Ranked) -> tuple[float, PeerId, RecordId]:

@@ -49,6 +49,7 @@ class SupervisorLimits:
         silent_count: So many polls in a row without an answer, and the engine is killed.
         drain_s: How long calls in progress may go on when it is stopped.
         stop_s: From SIGTERM to SIGKILL.
+        last_words_s: How long an engine that failed may take to print why.
     """
 
     start_s: float = 600.0
@@ -56,6 +57,7 @@ class SupervisorLimits:
     silent_count: int = 5
     drain_s: float = 8.0
     stop_s: float = 12.0
+    last_words_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +264,9 @@ class EngineSupervisor:
     async def _let_it_die(self, process: Process) -> None:
         """Give a dying process a moment to print why, and its log to be read."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), 3.0)
+            await asyncio.wait_for(process.wait(), self._limits.last_words_s)
         if self._reader is not None:
-            await asyncio.wait({self._reader}, timeout=1.0)
+            await asyncio.wait({self._reader}, timeout=min(1.0, self._limits.last_words_s))
 
     async def _read_log(self, process: Process) -> None:
         assert process.stdout is not None
