@@ -32,8 +32,8 @@ def search_states(states: Iterable[RecordState], query: Query) -> Page:
     page = rest[: query.limit]
     cursor = None
     if len(rest) > query.limit:
-        value, number = page[-1][0]
-        cursor = encode_cursor(query, value, number)
+        last, number = page[-1][0]
+        cursor = encode_cursor(query, last, number)
     counts = {
         name: dict(Counter(getattr(row, name) for _, _, row in found if getattr(row, name)))
         for name in FACETS
@@ -44,7 +44,7 @@ def search_states(states: Iterable[RecordState], query: Query) -> Page:
 def _is_after(
     position: tuple[int | str, int], after: tuple[float | int | str, int], downward: bool
 ) -> bool:
-    return position < after if downward else position > after  # type: ignore[operator]
+    return position < after if downward else position > after
 
 
 def _sort_value(row: SearchRow, number: int, query: Query) -> int | str:
