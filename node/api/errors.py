@@ -68,21 +68,23 @@ class MethodNotAllowed(UserFault):
 
 
 class Gone(UserFault):
-    """The record was deleted by its owner."""
+    """The record was deleted by its owner.
+
+    Attributes:
+        extra: Members that are added to the problem: what a write that brings it back must cite.
+    """
 
     code = "gone"
+
+    def __init__(self, message: str, *, extra: dict[str, object]) -> None:
+        super().__init__(message)
+        self.extra = extra
 
 
 class Exists(UserFault):
     """A record is created that is there already."""
 
     code = "exists"
-
-
-class VersionExists(UserFault):
-    """A put repeats the version of an earlier put with other content."""
-
-    code = "version-exists"
 
 
 class StaleWrite(UserFault):

@@ -1,0 +1,266 @@
+"""The JSON of the node's own state: who it is, whom it knows, what is offered and served."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from crdt import SyncStatus
+from inference import Offered
+from inference.adverts import Task
+from node.access import ApiKey
+from node.api.views import View
+from node.serving import ServedModel
+
+
+class PeerSyncView(View):
+    """How far the node has read one peer's log."""
+
+    peer: str
+    phase: str
+    n: int
+    """Our cursor in the peer's store."""
+    last_n: int
+    """The peer's newest arrival, as it says."""
+    synced: bool
+
+
+class SyncView(View):
+    """How far the node has read its peers."""
+
+    items: list[PeerSyncView]
+    pending: int
+    """Items that wait for others they cite."""
+    n: int
+    """Arrivals in this node's own store."""
+
+
+class NodeView(View):
+    """A node: who it is, where it is, how much it holds."""
+
+    peer_id: str
+    public_key: str
+    """The Ed25519 key that requests to this node are signed for, in hex."""
+    operator_account: str
+    network: str
+    network_id: str
+    version: str
+    started_at: int
+    addresses: list[str]
+    """libp2p multiaddresses; give one to another node as `p2p.bootstrap`."""
+    peer_endpoints: list[str]
+    """`host:port` of the HTTPS port for peers."""
+    api_url: str
+    docs_url: str
+    peers: int
+    counts: dict[str, int]
+
+
+class PeerView(View):
+    """A peer the node is connected to."""
+
+    peer: str
+    address: str
+    direction: str
+    since_s: int
+    rtt_ms: float
+    synced: bool
+
+
+class PeersView(View):
+    """The peers the node is connected to."""
+
+    items: list[PeerView]
+
+
+class DialRequest(View):
+    """A peer to connect to."""
+
+    address: str = Field(max_length=512)
+    """A multiaddress with `/p2p/PEER`."""
+
+
+class OfferView(View):
+    """One model that a live node serves now."""
+
+    record: str
+    version_id: str
+    manifest: str
+    peer: str
+    operator: str
+    served_name: str
+    engine: str
+    device: str
+    quantization: str
+    context: int
+    price_input: int
+    """Micro-USD per million tokens."""
+    price_output: int
+    price_cached: int
+    region: str
+    running: int
+    waiting: int
+    slots: int
+    tokens_per_s: float
+    ttft_ms: int
+    tasks: list[str]
+    own: bool
+    expires_at: int
+
+
+class OffersView(View):
+    """What live nodes serve now, as far as this node heard."""
+
+    items: list[OfferView]
+
+
+class ServeRequest(View):
+    """A model to serve on this node."""
+
+    record: str = Field(max_length=512)
+    """Its id in hex, or `owner/slug`."""
+
+
+class ServingView(View):
+    """A model this node serves, is bringing up, or failed to."""
+
+    record: str
+    state: str
+    problem: str
+    served_name: str
+    version_id: str | None
+    manifest: str | None
+    engine: str
+    device: str
+    decision: str
+    """Why it runs on what it runs on."""
+    since_s: float
+    restarts: int
+    pid: int | None
+    log: str
+    offer: OfferView | None
+
+
+class ServingsView(View):
+    """Every model of this node."""
+
+    items: list[ServingView]
+
+
+class KeyRequest(View):
+    """A new API key."""
+
+    name: str = Field(min_length=1, max_length=80)
+    """What it is for."""
+
+
+class KeyView(View):
+    """What is known of an API key; the key itself is shown once, when it is made."""
+
+    id: str
+    name: str
+    created_at: int
+    used_at: int | None
+
+
+class NewKeyView(KeyView):
+    """A new API key: the only time it is shown."""
+
+    key: str
+
+
+class KeysView(View):
+    """The API keys that work."""
+
+    items: list[KeyView]
+
+
+class AccountRequest(View):
+    """A creator's account to introduce to the network."""
+
+    genesis: str = Field(max_length=8192)
+    """base64url of the genesis item."""
+
+
+class AccountView(View):
+    """What is public of an account."""
+
+    account: str
+    root_key: str
+    recovery_key: str
+    heads: list[str]
+    records: list[str]
+
+
+class HealthView(View):
+    """Whether the process is alive, or ready."""
+
+    status: str
+    reasons: list[str] = Field(default_factory=list[str])
+
+
+def sync_view(status: SyncStatus) -> SyncView:
+    """Return how far the node has read its peers."""
+    return SyncView(
+        items=[
+            PeerSyncView(
+                peer=one.peer, phase=one.phase, n=one.n, last_n=one.last_n, synced=one.synced
+            )
+            for one in status.peers
+        ],
+        pending=status.pending_count,
+        n=status.item_n,
+    )
+
+
+def offer_view(offered: Offered, *, own_peer: str) -> OfferView:
+    """Return an offer with the node that makes it."""
+    offer, advert = offered.offer, offered.advert
+    return OfferView(
+        record=offer.record.hex(),
+        version_id=offer.version.hex(),
+        manifest=offer.manifest.hex(),
+        peer=advert.peer,
+        operator=advert.operator.hex(),
+        served_name=offer.served_name,
+        engine=offer.engine,
+        device=offer.device,
+        quantization=offer.quantization,
+        context=offer.context,
+        price_input=offer.price_input,
+        price_output=offer.price_output,
+        price_cached=offer.price_cached,
+        region=offer.region,
+        running=offer.running,
+        waiting=offer.waiting,
+        slots=offer.slots,
+        tokens_per_s=offer.tokens_per_s_milli / 1000,
+        ttft_ms=offer.ttft_ms,
+        tasks=[task.name.lower() for task in Task if task in offer.tasks and task.name],
+        own=advert.peer == own_peer,
+        expires_at=advert.expires_s,
+    )
+
+
+def serving_view(served: ServedModel, offer: OfferView | None) -> ServingView:
+    """Return a model of this node with its offer, if it is offered."""
+    return ServingView(
+        record=served.record.hex(),
+        state=served.state,
+        problem=served.problem,
+        served_name=served.served_name,
+        version_id=served.version.hex() if served.version else None,
+        manifest=served.manifest.hex() if served.manifest else None,
+        engine=served.engine,
+        device=served.device,
+        decision="; ".join(served.reasons),
+        since_s=served.since_s,
+        restarts=served.restarts,
+        pid=served.pid,
+        log=served.log,
+        offer=offer,
+    )
+
+
+def key_view(key: ApiKey) -> KeyView:
+    """Return what is known of a key."""
+    return KeyView(id=key.id, name=key.name, created_at=key.created_s, used_at=key.used_s)

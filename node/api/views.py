@@ -1,0 +1,206 @@
+"""The JSON of records as the API answers it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crdt import Operation, OperationId, RecordKind, parse_operation, sha3
+from node.catalogue import Catalogue
+from node.storage import RecordState, VersionEntry
+from registry import decode_record, readable
+
+PLURALS = {RecordKind.MODEL: "models", RecordKind.AGENT: "agents"}
+ID_NAMES = {RecordKind.MODEL: "model_id", RecordKind.AGENT: "agent_id"}
+
+
+class View(BaseModel):
+    """A shape the API answers with."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class HeadView(View):
+    """An operation nobody has built on yet; the next write cites every one."""
+
+    version_id: str
+    depth: int
+    """The next operation's depth is 1 + the greatest of these."""
+
+
+class SignedBy(View):
+    """Whose signature a version carries."""
+
+    account: str
+    key: str
+    timestamp_s: int
+    """The writer's clock: advisory."""
+
+
+class RecordView(View):
+    """A record as it stands, with what a writer must cite and who signed it."""
+
+    model_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    agent_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    owner_id: str
+    slug: str
+    version: str
+    """The semver its owner states."""
+    version_id: str
+    """The operation that shows: the ETag, and what `If-Match` takes."""
+    content_hash: str
+    """SHA3-256 of the canonical bytes."""
+    heads: list[HeadView]
+    conflicts: list[str]
+    """Version ids of concurrent writes that lost; none are hidden."""
+    signed_by: SignedBy
+    record: dict[str, Any]
+    """The record itself, every field of the schema."""
+
+
+class OpenAIModel(View):
+    """A model as OpenAI's clients list it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class PageView(View):
+    """One page of what a query finds."""
+
+    items: list[RecordView]
+    total: int
+    next_cursor: str | None
+    """Pass it as `cursor` with the same query; it stays valid while records are written."""
+    facets: dict[str, dict[str, int]] = Field(default_factory=dict[str, dict[str, int]])
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
+    """The same records for OpenAI's clients."""
+
+
+class VersionView(View):
+    """One version in a record's history."""
+
+    version_id: str
+    version: str
+    depth: int
+    content_hash: str
+    signed_by: SignedBy
+    current: bool
+
+
+class VersionsView(View):
+    """A record's history, newest arrival first. Nothing in it ever changes."""
+
+    items: list[VersionView]
+
+
+class LockEntry(View):
+    """One record that another needs, at the exact version chosen."""
+
+    reference: str
+    kind: Literal["model", "agent"]
+    id: str
+    version: str
+    version_id: str
+    content_hash: str
+    required_by: list[str]
+
+
+class Unresolved(View):
+    """A reference that could not be resolved, and why."""
+
+    reference: str
+    required_by: str
+    reason: str
+
+
+class DependenciesView(View):
+    """Everything a record needs, resolved to exact versions, or why it cannot be."""
+
+    resolved: bool
+    lock: list[LockEntry]
+    unresolved: list[Unresolved]
+
+
+def record_view(catalogue: Catalogue, state: RecordState) -> RecordView:
+    """Return a record that is not deleted."""
+    return _view(
+        state.operation, state.body, heads_view(catalogue, state),
+        [one.hex() for one in state.conflicts],
+    )  # fmt: skip
+
+
+def version_record_view(entry: VersionEntry) -> RecordView:
+    """Return one version as a record; it has no heads of its own."""
+    return _view(entry.operation, entry.body, [], [])
+
+
+def heads_view(catalogue: Catalogue, state: RecordState) -> list[HeadView]:
+    """Return the heads with their depths."""
+    return [
+        HeadView(version_id=head.hex(), depth=_depth(catalogue, state, head))
+        for head in state.heads
+    ]
+
+
+def version_view(entry: VersionEntry, *, current: OperationId | None) -> VersionView:
+    """Return one line of a history."""
+    return VersionView(
+        version_id=entry.operation.id.hex(),
+        version=decode_record(entry.operation.kind, entry.body).version,
+        depth=entry.operation.depth,
+        content_hash=sha3(entry.body).hex(),
+        signed_by=_signed_by(entry.operation),
+        current=entry.operation.id == current,
+    )
+
+
+def openai_model(view: RecordView) -> OpenAIModel:
+    """Return a listed record as OpenAI's clients know models."""
+    return OpenAIModel(
+        id=f"{view.owner_id}/{view.slug}",
+        created=int(view.record.get("created_at", 0)),
+        owned_by=view.owner_id,
+    )
+
+
+def _view(
+    operation: Operation, body: bytes, heads: list[HeadView], conflicts: list[str]
+) -> RecordView:
+    record = decode_record(operation.kind, body)
+    id_ = operation.record.hex()
+    return RecordView(
+        model_id=id_ if operation.kind is RecordKind.MODEL else None,
+        agent_id=id_ if operation.kind is RecordKind.AGENT else None,
+        owner_id=operation.account.hex(),
+        slug=operation.slug,
+        version=record.version,
+        version_id=operation.id.hex(),
+        content_hash=sha3(body).hex(),
+        heads=heads,
+        conflicts=conflicts,
+        signed_by=_signed_by(operation),
+        record=readable(record, record_id=operation.record, owner=operation.account),
+    )
+
+
+def _signed_by(operation: Operation) -> SignedBy:
+    return SignedBy(
+        account=operation.account.hex(),
+        key=operation.key.hex(),
+        timestamp_s=operation.timestamp_s,
+    )
+
+
+def _depth(catalogue: Catalogue, state: RecordState, head: OperationId) -> int:
+    if head == state.operation.id:
+        return state.operation.depth
+    item = catalogue.item(head)
+    assert item is not None, "a head is in the store"
+    return parse_operation(item, catalogue.network).depth
