@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli import format as show
+from node.cli import transfers
 from node.cli.command import CREATOR, OPERATOR, command
+from node.cli.errors import BadUsage, NotReady, UnreadableFile
 from node.cli.progress import Meter
 from node.cli.screen import sheet
 from node.cli.session import Session
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from node.builds.packing import Packed
-    from node.client import CreatorAccount
+    from node.client import Client, CreatorAccount
+
+STATUS_NOT_FOUND = 404
+COPY_BYTES = 1 << 20
+STORED = "complete/{digest}/tree"
+"""Where a node's store keeps a build's files (docs/storage.md)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -27,15 +34,21 @@ def register(app: typer.Typer) -> None:
     def build(
         session: Session,
         path: Annotated[Path, typer.Argument(help="The folder or file to pack.")],
-        upload: Annotated[
-            bool, typer.Option(help="Send the build to the node; without it, only pack.")
+        upload_it: Annotated[
+            bool,
+            typer.Option("--upload/--no-upload", help="Send it to the node, or only pack it."),
         ] = True,
     ) -> None:
         """Pack a folder into a build, sign its manifest, and upload it to the node.
 
-        The same files give the same build everywhere; an upload that broke off goes on where it was.
+        The same files give the same build everywhere. An upload that broke off goes on where it
+        stopped.
         """
-        found = build_and_upload(session, session.creator(), path, upload=upload)
+        account = session.creator()
+        if not upload_it:
+            found = described(pack(session, account, path), sent=0)
+        else:
+            found = upload(session, session.client(creator=account), account, path)
         session.screen.result(found, lambda: _built(found))
 
     @command(
@@ -55,7 +68,15 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Fetch a build to the node from whoever holds it, every chunk verified."""
-        raise NotImplementedError
+        client = session.operator()
+        digest = digest_of(session, client, reference)
+        events = client.events("POST", f"/v1/builds/{digest}/fetch")
+        found = transfers.follow(session, f"Fetch {digest[:10]}", events, transfers.fetch_step)
+        if to is not None:
+            source = session.settings().settings.builds_folder / STORED.format(digest=digest)
+            with Meter(session.screen, f"Copy to {to}") as meter:
+                copy_files(found["files"], source, to, meter)
+        session.screen.result(found, lambda: _fetched(found, to))
 
 
 def pack(session: Session, account: CreatorAccount, path: Path) -> Packed:
@@ -70,26 +91,93 @@ def pack(session: Session, account: CreatorAccount, path: Path) -> Packed:
         )
 
 
-def build_and_upload(
-    session: Session, account: CreatorAccount, path: Path, *, upload: bool
-) -> dict[str, Any]:
+def upload(session: Session, client: Client, account: CreatorAccount, path: Path) -> dict[str, Any]:
     """Pack a folder, send what the node lacks of it, and return what was made."""
     from node.client import upload_build
 
     packed = pack(session, account, path)
-    sent = 0
-    if upload:
-        client = session.client(creator=account)
-        with Meter(session.screen, f"Upload {path.name}") as meter:
-            sent = upload_build(client, packed, lambda done, total: meter.at(done, total))
-    files = packed.sealed.manifest.files
+    with Meter(session.screen, f"Upload {path.name}") as meter:
+        sent = upload_build(client, packed, meter.at)
+    return described(packed, sent=sent)
+
+
+def described(packed: Packed, *, sent: int) -> dict[str, Any]:
+    """Return what is to be said of a build that was packed."""
+    manifest = packed.sealed.manifest
     return {
         "manifest": packed.sealed.digest.hex(),
-        "media_type": packed.sealed.manifest.media_type,
-        "files": len(files),
-        "bytes": sum(file.size for file in files),
+        "media_type": manifest.media_type,
+        "files": len(manifest.files),
+        "bytes": manifest.size,
         "uploaded_bytes": sent,
     }
+
+
+def digest_of(session: Session, client: Client, reference: str) -> str:
+    """Return the digest of the build that a reference means: its own, or a record's first one.
+
+    Raises:
+        BadUsage: the record names no build.
+    """
+    from node.client import ApiProblem
+
+    path = session.path_of(reference)
+    for plural in ("models", "agents"):
+        try:
+            shown = client.get(f"/v1/{plural}/{path}")
+        except ApiProblem as error:
+            if error.status == STATUS_NOT_FOUND:
+                continue
+            raise
+        builds: list[str] = shown["record"]["builds"]
+        if not builds:
+            raise BadUsage(f"{reference} names no build; its owner has published none")
+        return builds[0]
+    if "/" in session.reference(reference):
+        raise BadUsage(f"there is no record {reference} at the node; search with `hansa models`")
+    return reference
+
+
+def copy_files(files: list[dict[str, Any]], source: Path, to: Path, meter: Meter) -> None:
+    """Copy a build's files out of the node's store, comparing every byte with its SHA-256.
+
+    Raises:
+        NotReady: the node's store is not on this machine, or what is in it is not the build.
+        UnreadableFile: the target cannot be written.
+    """
+    import hashlib
+
+    if not source.is_dir():
+        raise NotReady(f"{source} is not here; give the node's folder with --data-dir DIR")
+    total, done = sum(file["size"] for file in files), 0
+    for file in files:
+        target = to / file["path"]
+        digest = hashlib.sha256()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (source / file["path"]).open("rb") as reader, target.open("xb") as writer:
+                while piece := reader.read(COPY_BYTES):
+                    digest.update(piece)
+                    writer.write(piece)
+                    done += len(piece)
+                    meter.at(done, total, note=file["path"])
+            target.chmod(int(file["mode"], 8))
+        except OSError as error:
+            raise UnreadableFile(f"{target} cannot be written: {error.strerror}") from error
+        if digest.hexdigest() != file["sha256"]:
+            target.unlink()
+            raise NotReady(f"{source / file['path']} is damaged; run `hansa fetch` again")
+
+
+def _fetched(found: dict[str, Any], to: Path | None) -> RenderableType:
+    return sheet(
+        {
+            "manifest": found["digest"],
+            "holds": f"{len(found['files'])} files, {show.size(found['size'])}, all verified",
+            "copied to": to,
+        },
+        title="The node has the build",
+    )
 
 
 def _built(found: dict[str, Any]) -> RenderableType:

@@ -26,7 +26,7 @@ class Meter:
     """
 
     def __init__(self, screen: Screen, title: str, *, unit: str = "B") -> None:
-        """`unit` is `B` for bytes, or the word for whatever else is counted."""
+        """Count `unit`: `B` for bytes, or the word for whatever else it is."""
         self._screen = screen
         self._title = title
         self._unit = unit

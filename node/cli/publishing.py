@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from node.cli import writes
+from node.cli.builds import upload
 from node.cli.command import CREATOR, command
 from node.cli.errors import BadUsage
 from node.cli.records import Assignments
 from node.cli.session import Session
-
-if TYPE_CHECKING:
-    pass
 
 RECORD_FILES = ("model.json", "model.toml", "agent.json", "agent.toml")
 BUILD_FOLDER = "build"
@@ -25,7 +23,7 @@ MODEL_FIELDS = frozenset({"model_type", "parameters", "quantization", "context_l
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
 
-    @command(app, "publish", uses=CREATOR, panel="Create", example="hansa publish ./my-model --yes")
+    @command(app, "publish", uses=CREATOR, panel="Create", example="hansa publish ./my-model")
     def publish(
         session: Session,
         path: Annotated[
@@ -47,7 +45,12 @@ def register(app: typer.Typer) -> None:
             build = path / BUILD_FOLDER
         data = writes.document(session, file, assignments)
         plural = kind_of(data, file)
-        _publish(session, plural, data, build)
+        account = session.creator()
+        client = session.client(creator=account)
+        if build is not None:
+            made = upload(session, client, account, build)
+            data["builds"] = [made["manifest"]]
+        writes.publish(session, plural, data, account, client)
 
 
 def record_file(path: Path) -> Path:

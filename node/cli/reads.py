@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from node.cli.errors import BadUsage
+from node.cli import format as look
+from node.cli.errors import BadUsage, CheckFailed
+from node.cli.screen import sheet, stack, styled, table
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from node.cli.session import Session
 
 WHERE_HELP = "Any other filter of the API, for example context_min=8192; repeat for more."
@@ -30,17 +35,175 @@ def parse_where(texts: Sequence[str]) -> dict[str, Any]:
 
 def show(session: Session, plural: str, reference: str) -> None:
     """Show one record."""
+    found = session.client().get(f"/v1/{plural}/{session.path_of(reference)}")
+    session.screen.result(found, lambda: record_sheet(found))
+    if found["conflicts"]:
+        session.screen.note(
+            f"{len(found['conflicts'])} concurrent writes lost to this one; the next update"
+            " settles them"
+        )
 
 
 def search(
     session: Session, plural: str, query: Mapping[str, Any], sort: str | None, limit: int
 ) -> None:
-    """Show the records that a query finds."""
+    """Show the records that a query finds, page after page up to a limit."""
+    client = session.client()
+    pages = list(client.pages(f"/v1/{plural}", {**query, "sort": sort}, limit=limit))
+    items: list[dict[str, Any]] = [item for page in pages for item in page["items"]]
+    total = pages[0]["total"] if pages else 0
+    session.screen.result(
+        {"items": items, "total": total},
+        lambda: _models(items) if plural == "models" else _agents(items),
+    )
+    if len(items) < total:
+        session.screen.note(f"{len(items)} of {total}; --limit shows more")
 
 
 def versions(session: Session, plural: str, reference: str, version: str | None) -> None:
     """Show a record's versions, or one of them."""
+    path = f"/v1/{plural}/{session.path_of(reference)}/versions"
+    if version is not None:
+        from node.client import quoted
+
+        found = session.client().get(f"{path}/{quoted(version)}")
+        session.screen.result(found, lambda: record_sheet(found))
+        return
+    found = session.client().get(path)
+    session.screen.result(
+        found,
+        lambda: table(
+            ("version", "version id", "signed by", "when", ""),
+            [
+                (
+                    one["version"],
+                    one["version_id"],
+                    look.short_id(one["signed_by"]["account"]),
+                    look.ago(one["signed_by"]["timestamp_s"], now_s=_now_s()),
+                    styled("current", "green") if one["current"] else "",
+                )
+                for one in found["items"]
+            ],
+        ),
+    )
 
 
 def dependencies(session: Session, plural: str, reference: str) -> None:
-    """Show what a record depends on."""
+    """Show what a record depends on.
+
+    Raises:
+        CheckFailed: something cannot be resolved.
+    """
+    found = session.client().get(f"/v1/{plural}/{session.path_of(reference)}/dependencies")
+    missing = found["unresolved"]
+    session.screen.result(
+        found,
+        lambda: stack(
+            table(
+                ("reference", "kind", "version", "version id"),
+                [
+                    (one["reference"], one["kind"], one["version"], one["version_id"])
+                    for one in found["lock"]
+                ],
+            ),
+            *(styled(f"{one['reference']}: {one['reason']}", "bold red") for one in missing),
+        ),
+    )
+    if missing:
+        raise CheckFailed(f"{len(missing)} dependencies cannot be resolved; see above")
+
+
+def record_sheet(found: dict[str, Any]) -> RenderableType:
+    """Return one version of a record: its fields, then who signed it."""
+    record: dict[str, Any] = found["record"]
+    shown = {
+        name: _field(name, value)
+        for name, value in record.items()
+        if name not in ("name", "version", "description")
+    }
+    signed = found["signed_by"]
+    proof = {
+        "version id": found["version_id"],
+        "content hash": found["content_hash"],
+        "signed by": signed["account"],
+        "signed": look.ago(signed["timestamp_s"], now_s=_now_s()),
+        "conflicts": found["conflicts"],
+    }
+    parts = [sheet({"slug": found["slug"], **shown}, title=f"{record['name']} {record['version']}")]
+    if record.get("description"):
+        parts += [styled("", ""), styled(str(record["description"]), "italic")]
+    return stack(*parts, styled("", ""), sheet(proof))
+
+
+def _field(name: str, value: Any) -> object:
+    """Return a field's value as a line of a sheet."""
+    if name in ("created_at", "updated_at"):
+        return look.ago(int(value), now_s=_now_s())
+    if name == "parameters" and isinstance(value, int):
+        return look.count(value) if value else None
+    if isinstance(value, dict):
+        known = {key: one for key, one in value.items() if one not in (None, [], {})}
+        return ", ".join(f"{key} {look.choice(one)}" for key, one in known.items())
+    if isinstance(value, list):
+        return [_field("", one) for one in value]
+    return value
+
+
+def _models(items: Sequence[dict[str, Any]]) -> RenderableType:
+    return table(
+        ("model", "version", "type", "weights", "context", "licence", "price", "owner"),
+        [
+            (
+                _name(item),
+                item["version"],
+                look.choice(item["record"]["model_type"]),
+                look.count(item["record"]["parameters"]),
+                look.count(item["record"]["context_length"] or 0),
+                item["record"]["license"],
+                price_of(item["record"]),
+                look.short_id(item["owner_id"]),
+            )
+            for item in items
+        ],
+        right=("weights", "context"),
+    )
+
+
+def _agents(items: Sequence[dict[str, Any]]) -> RenderableType:
+    return table(
+        ("agent", "version", "type", "framework", "tools", "licence", "price", "owner"),
+        [
+            (
+                _name(item),
+                item["version"],
+                look.choice(item["record"]["agent_type"]),
+                look.choice(item["record"]["framework"]),
+                len(item["record"]["tools"]),
+                item["record"]["license"],
+                price_of(item["record"]),
+                look.short_id(item["owner_id"]),
+            )
+            for item in items
+        ],
+        right=("tools",),
+    )
+
+
+def price_of(record: Mapping[str, Any]) -> str:
+    """Return a record's price as a table shows it, in dollars per million tokens, in / out."""
+    price = {name: value for name, value in (record.get("price") or {}).items() if value}
+    if not price:
+        return "free"
+    if "per_request" in price:
+        return f"{look.price(price['per_request'])} a request"
+    if "per_minute" in price:
+        return f"{look.price(price['per_minute'])} a minute"
+    return f"{look.price(price.get('input', 0))} / {look.price(price.get('output', 0))}"
+
+
+def _name(item: dict[str, Any]) -> str:
+    return f"{look.short_id(item['owner_id'])}/{item['slug']}"
+
+
+def _now_s() -> int:
+    return int(time.time())  # noqa: TID251 - the command line is an edge

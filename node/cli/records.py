@@ -162,7 +162,7 @@ def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
         """Find records by words and properties."""
         named = {
             "type": type_, "framework": framework, "capability": capability, "tag": tag,
-            "license": license_, "owner": owner, "max_price": max_price, "text": text,
+            "license": license_, "owner": owner, "max_price": max_price, "q": text,
         }  # fmt: skip
         reads.search(session, plural, {**reads.parse_where(filters or ()), **named}, sort, limit)
 

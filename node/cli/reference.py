@@ -35,14 +35,14 @@ def reference() -> str:
     from node.cli.app import app
 
     root: Any = typer.main.get_command(app)
-    commands = list(commands(root))
+    found = list(commands(root))
     lines = [HEADER, "| command | |", "|---|---|"]
-    for path, one in commands:
+    for path, one in found:
         name = " ".join(path)
         anchor = re.sub(r"[^a-z0-9 -]", "", name).replace(" ", "-")
         lines.append(f"| [`{name}`](#{anchor}) | {_first_line(one)} |")
     lines += ["", "## Shared options", "", *_options(root, skip=_COMPLETION)]
-    for path, one in commands:
+    for path, one in found:
         lines += ["", f"## {' '.join(path)}", "", *_page(path, one)]
     lines += ["", "## Exit status", "", *_exit_statuses(), ""]
     return "\n".join(lines)

@@ -105,7 +105,29 @@ class Session:
         """Return the client for the node, asking as its operator."""
         return self._connected(self._operator_token(), None)
 
-    def read_file(self, path: Path) -> bytes:
+    def account_id(self, text: str | None = None) -> str:
+        """Return an account's id in hex: given so, or by the name of one on this machine."""
+        if text is not None and len(text) == 64 and text not in self.accounts.names():
+            return text
+        return self.card(text).account.hex()
+
+    def reference(self, text: str) -> str:
+        """Return a reference as the node takes it; accounts' names become ids."""
+        from node.client import spelled_out
+
+        return spelled_out(
+            text,
+            accounts=self.accounts.names(),
+            account_of=lambda name: self.card(name).account,
+        )
+
+    def path_of(self, text: str) -> str:
+        """Return a reference as one segment of an API path."""
+        from node.client import quoted
+
+        return quoted(self.reference(text))
+
+    def read_file(self, path: Path, *, bytes_max: int = FILE_BYTES_MAX) -> bytes:
         """Return a small file a person named; `-` is standard input.
 
         Raises:
@@ -113,14 +135,14 @@ class Session:
         """
         try:
             if str(path) == "-":
-                raw = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+                raw = sys.stdin.buffer.read(bytes_max + 1)
             else:
                 with path.open("rb") as file:
-                    raw = file.read(FILE_BYTES_MAX + 1)
+                    raw = file.read(bytes_max + 1)
         except OSError as error:
             raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
-        if len(raw) > FILE_BYTES_MAX:
-            raise UnreadableFile(f"{path} is over {FILE_BYTES_MAX} bytes; is it the right file?")
+        if len(raw) > bytes_max:
+            raise UnreadableFile(f"{path} is over {bytes_max} bytes; is it the right file?")
         return raw
 
     @property

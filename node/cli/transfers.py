@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from node.cli import format as show
@@ -13,36 +14,68 @@ if TYPE_CHECKING:
     from node.client import Event
 
 
-def follow(session: Session, title: str, events: Iterator[Event]) -> dict[str, Any]:
-    """Show the progress that events report and return what the last one says.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far the work is; zero is unknown."""
+
+    done: int = 0
+    total: int = 0
+    stage: str = ""
+    note: str = ""
+
+
+def follow(
+    session: Session,
+    title: str,
+    events: Iterator[Event],
+    read: Callable[[dict[str, Any]], Step],
+) -> dict[str, Any]:
+    """Show the progress that events report and return what the `done` event says.
 
     Raises:
-        ApiProblem: the work ended in a failure, with the node's code and words.
+        ApiProblem: the work ended in an `error` event, with the node's code and words.
         ConnectionCut: the stream ended before the work did.
     """
-    from node.client import ApiProblem, ConnectionCut
+    from node.client import ConnectionCut, problem_from
 
     with Meter(session.screen, title) as meter:
         for event in events:
             data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
             if event.name == "done":
                 return data
-            if event.name in ("error", "failed"):
-                raise ApiProblem(
-                    status=int(data.get("status", 500)),
-                    code=str(data.get("code", "error")),
-                    message=str(data.get("detail") or data.get("message") or title),
-                )
+            if event.name == "error":
+                raise problem_from(int(data.get("status", 500)), data)
+            step = read(data)
             meter.at(
-                data.get("done_bytes"),
-                data.get("total_bytes"),
-                stage=str(data.get("message") or data.get("stage") or ""),
-                note=_note(data),
+                step.done if step.total else None,
+                step.total or None,
+                stage=step.stage,
+                note=step.note,
             )
     raise ConnectionCut(f"{title}: the node stopped telling before the end; see its log")
 
 
-def _note(data: dict[str, Any]) -> str:
-    rate, sources = data.get("bytes_per_s"), data.get("sources")
-    parts = [f"{show.size(int(rate))}/s" if rate else "", f"{sources} sources" if sources else ""]
-    return ", ".join(part for part in parts if part)
+def fetch_step(data: dict[str, Any]) -> Step:
+    """Return the step in a fetch's `progress` event."""
+    rate, holder, left = data["bytes_per_s"], data["holder"], data["seconds_left"]
+    notes = [
+        f"{show.size(rate)}/s" if rate else "",
+        f"from {show.short_peer(holder)}" if holder else "",
+        f"{show.duration(left)} left" if left else "",
+    ]
+    return Step(
+        data["bytes_verified"],
+        data["bytes_total"],
+        data["phase"],
+        ", ".join(note for note in notes if note),
+    )
+
+
+def serve_step(data: dict[str, Any]) -> Step:
+    """Return the step in a `progress` event of bringing a model up."""
+    return Step(
+        data.get("done", 0) if data["step"] == "fetching" else 0,
+        data.get("total", 0) if data["step"] == "fetching" else 0,
+        data["step"],
+        data["text"],
+    )

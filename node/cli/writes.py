@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from node.cli import documents
 from node.cli import format as show
@@ -15,23 +15,36 @@ from node.cli.screen import sheet
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from crdt import RecordId
     from node.cli.session import Session
-
-STDIN = Path("-")
+    from node.client import Client, CreatorAccount
 
 
 def document(
     session: Session, file: Path | None, assignments: Sequence[str] | None
 ) -> dict[str, Any]:
-    """Return the record in a file with single fields set over it.
+    """Return the record in a file with single fields set over it; a field set to null is gone.
 
     Raises:
         BadUsage: neither a file nor a field was given.
     """
+    return documents.merged({}, changed(session, file, assignments))
+
+
+def changed(
+    session: Session, file: Path | None, assignments: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return what a file and single fields say, with the nulls that take fields away.
+
+    Raises:
+        BadUsage: neither was given.
+    """
     if file is None and not assignments:
         raise BadUsage("nothing says what the record is; give --file FILE, or --set name=...")
-    found = {} if file is None else documents.parse_document(session.read_file(file), str(file))
-    return documents.merged(found, documents.parse_assignments(assignments or ()))
+    patch = documents.parse_assignments(assignments or ())
+    if file is None:
+        return patch
+    return documents.merged(documents.parse_document(session.read_file(file), str(file)), patch)
 
 
 def validate(session: Session, plural: str, data: dict[str, Any]) -> None:
@@ -67,9 +80,31 @@ def create(session: Session, plural: str, data: dict[str, Any], slug: str | None
 
     draft = prepare(plural, data, slug=slug, now_s=_now_s())
     account = session.creator()
-    client = session.client(creator=account)
-    found = Writer(client, account).create(draft, now_s=_now_s())
-    session.screen.result(found, lambda: published_sheet(found))
+    writer = Writer(session.client(creator=account), account)
+    found = writer.create(draft, now_s=_now_s())
+    session.screen.result(found, lambda: published(found, "Published"))
+
+
+def publish(
+    session: Session, plural: str, data: dict[str, Any], account: CreatorAccount, client: Client
+) -> None:
+    """Sign a record and publish it, as a new version if it is there."""
+    from crdt import record_id
+    from node.client import KINDS, Writer, prepare
+
+    now_s = _now_s()
+    draft = prepare(plural, data, slug=None, now_s=now_s)
+    writer = Writer(client, account)
+    record = record_id(account.card.network, KINDS[plural], account.card.account, draft.slug)
+    shown, heads = writer.look(plural, record)
+    if shown is None:
+        found = writer.create(draft, now_s=now_s)
+        session.screen.result(found, lambda: published(found, "Published"))
+        return
+    kept = {"created_at": readable(shown).get("created_at", now_s), **data}
+    draft = prepare(plural, kept, slug=draft.slug, now_s=now_s)
+    found = writer.replace(draft, record, heads, now_s=now_s)
+    session.screen.result(found, lambda: published(found, "Published a new version"))
 
 
 def update(
@@ -81,35 +116,72 @@ def update(
     if_match: str | None,
 ) -> None:
     """Sign and publish the next version of a record."""
-    from node.client import Writer
+    from node.client import Writer, heads_of, prepare
 
+    change = changed(session, file, assignments)
     account = session.creator()
     client = session.client(creator=account)
+    record, shown = _own(session, client, plural, reference)
+    base = readable(shown)
+    now_s = _now_s()
+    data = documents.merged({} if file is not None else base, change)
+    data = {"created_at": base.get("created_at", now_s), **data, "updated_at": now_s}
+    draft = prepare(plural, data, slug=str(shown["slug"]), now_s=now_s)
     writer = Writer(client, account)
-    patch = document(session, file, assignments)
-    found = writer.update(
-        plural, reference, patch, replace=file is not None, if_match=if_match, now_s=_now_s()
-    )
-    session.screen.result(found, lambda: published_sheet(found))
+    found = writer.replace(draft, record, heads_of(shown), now_s=now_s, if_match=if_match)
+    session.screen.result(found, lambda: published(found, "Published a new version"))
 
 
 def delete(
     session: Session, plural: str, reference: str, if_match: str | None, *, sure: bool
 ) -> None:
     """Sign and publish a record's tombstone."""
-    from node.client import Writer
+    from node.client import Writer, heads_of
 
     if not sure and not session.confirm(f"Delete {reference} for ever?"):
         raise BadUsage("nothing was deleted; say --yes to delete without being asked")
     account = session.creator()
     client = session.client(creator=account)
-    record = Writer(client, account).delete(plural, reference, if_match=if_match, now_s=_now_s())
-    session.screen.result({"deleted": record}, lambda: sheet({"deleted": record}))
+    record, shown = _own(session, client, plural, reference)
+    writer = Writer(client, account)
+    writer.delete(
+        plural, str(shown["slug"]), record, heads_of(shown), now_s=_now_s(), if_match=if_match
+    )
+    session.screen.result({"deleted": record.hex()}, lambda: sheet({"deleted": record.hex()}))
 
 
-def published_sheet(found: dict[str, Any]) -> RenderableType:
+def readable(shown: dict[str, Any]) -> dict[str, Any]:
+    """Return the record in a node's answer, without what is derived and never signed."""
+    from node.client import DERIVED_FIELDS
+
+    record: dict[str, Any] = shown["record"]
+    return {name: value for name, value in record.items() if name not in DERIVED_FIELDS}
+
+
+def id_in(shown: dict[str, Any]) -> str:
+    """Return the record's id in a node's answer."""
+    return str(shown.get("model_id") or shown["agent_id"])
+
+
+def published(found: dict[str, Any], title: str) -> RenderableType:
     """Return what a person wants to know of a version that was just published."""
-    raise NotImplementedError
+    record = found["record"]
+    return sheet(
+        {
+            "id": id_in(found),
+            "name": record["name"],
+            "version": record["version"],
+            "version id": found["version_id"],
+        },
+        title=title,
+    )
+
+
+def _own(
+    session: Session, client: Client, plural: str, reference: str
+) -> tuple[RecordId, dict[str, Any]]:
+    shown: dict[str, Any] = client.get(f"/v1/{plural}/{session.path_of(reference)}")
+    return cast("RecordId", bytes.fromhex(id_in(shown))), shown
 
 
 def _now_s() -> int:

@@ -1,4 +1,4 @@
-"""A client for a node's HTTP API that signs with a creator's key; the command line is built on it."""
+"""A client for a node's HTTP API that signs with a creator's key."""
 
 from node.client.accounts import AccountCard, AccountFault, AccountFolder, CreatorAccount
 from node.client.client import Client, quoted
@@ -8,11 +8,25 @@ from node.client.errors import (
     ConnectionCut,
     NodeUnreachable,
     NoOperatorToken,
+    WrongNode,
 )
-from node.client.http import Event, Http, Request, parse_events, problem_of, query_string
+from node.client.http import (
+    Event,
+    Http,
+    Request,
+    parse_events,
+    problem_from,
+    problem_of,
+    query_string,
+)
+from node.client.references import BadReference, id_of, spelled_out
+from node.client.uploads import upload_build
+from node.client.writing import DERIVED_FIELDS, KINDS, Draft, Head, Writer, heads_of, prepare
 
 __all__ = [
-    "AccountCard", "AccountFault", "AccountFolder", "ApiProblem", "BadAnswer", "Client",
-    "ConnectionCut", "CreatorAccount", "Event", "Http", "NoOperatorToken", "NodeUnreachable",
-    "Request", "parse_events", "problem_of", "query_string", "quoted",
+    "DERIVED_FIELDS", "KINDS", "AccountCard", "AccountFault", "AccountFolder", "ApiProblem",
+    "BadAnswer", "BadReference", "Client", "ConnectionCut", "CreatorAccount", "Draft", "Event",
+    "Head", "Http", "NoOperatorToken", "NodeUnreachable", "Request", "Writer", "WrongNode",
+    "heads_of", "id_of", "parse_events", "prepare", "problem_from", "problem_of", "query_string",
+    "quoted", "spelled_out", "upload_build",
 ]  # fmt: skip

@@ -183,4 +183,5 @@ def quoted(segment: str) -> str:
 
 
 def _json_bytes(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    # ASCII only: text from a file or an argument may hold halves of characters.
+    return json.dumps(value, separators=(",", ":")).encode()

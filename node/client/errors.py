@@ -45,12 +45,20 @@ class ApiProblem(UserFault):
         code: The node's stable code, which decides the exit status like the same error raised here.
         status: The HTTP status.
         problems: For a record with bad fields, every one: `{"field", "value", "message"}`.
+        document: The whole problem document, which may say more.
     """
 
     def __init__(
-        self, *, status: int, code: str, message: str, problems: Sequence[Mapping[str, Any]] = ()
+        self,
+        *,
+        status: int,
+        code: str,
+        message: str,
+        problems: Sequence[Mapping[str, Any]] = (),
+        document: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
         self.problems = tuple(problems)
+        self.document = document or {}

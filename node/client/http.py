@@ -27,7 +27,7 @@ ANSWER_TIMEOUT_S = 60.0
 EVENT_GAP_S = 900.0
 """Longest silence inside an event stream: loading a model of many gigabytes says nothing."""
 
-Query = Mapping[str, str | int | bool | None | Iterable[str]]
+Query = Mapping[str, str | int | bool | Iterable[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +221,15 @@ def problem_of(status: int, body: bytes) -> ApiProblem | BadAnswer:
         found = None
     if not isinstance(found, dict):
         return BadAnswer(f"HTTP {status} without a reason ({body[:80]!r}); is it a Hansa node?")
+    return problem_from(status, found)
+
+
+def problem_from(status: int, found: Mapping[str, Any]) -> ApiProblem:
+    """Return the error that a problem document says, in whichever of the two shapes."""
     inner = found.get("error")
     if isinstance(inner, dict):
         found = {"code": inner.get("code"), "detail": inner.get("message")}
-    problems = found.get("problems") or found.get("errors")
+    problems = found.get("problems")
     return ApiProblem(
         status=status,
         code=str(found.get("code") or f"http-{status}"),
@@ -232,6 +237,7 @@ def problem_of(status: int, body: bytes) -> ApiProblem | BadAnswer:
         problems=[one for one in problems if isinstance(one, dict)]
         if isinstance(problems, list)
         else (),
+        document=found,
     )
 
 

@@ -6,32 +6,34 @@ and the signature, encodes the JSON itself, and refuses it unless both agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from crdt import (
+    Item,
     OperationId,
     OperationType,
     RecordId,
     RecordKind,
-    UserFault,
+    id_from_hex,
     is_slug,
+    make_operation,
     record_id,
     sha3,
+    slug_of,
 )
 from node.client.accounts import CreatorAccount
 from node.client.client import Client
+from node.client.errors import ApiProblem
+from node.client.references import BadReference
 
 KINDS = {"models": RecordKind.MODEL, "agents": RecordKind.AGENT}
+"""The kinds as routes and commands call them."""
+DERIVED_FIELDS = ("model_id", "agent_id", "owner_id")
+"""Filled in when a record is read; never part of what is signed."""
 STATUS_NOT_FOUND = 404
 STATUS_GONE = 410
-
-
-class BadReference(UserFault):
-    """What was given does not name a record."""
-
-    code = "bad-reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Draft:
     """A record that is valid and encoded, but not signed.
 
     Attributes:
-        plural: `models` or `agents`: the record's kind as routes and commands call it.
+        plural: `models` or `agents`.
         data: The readable record that is sent.
         body: Its canonical bytes, whose hash is signed.
     """
@@ -57,7 +59,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An operation that nobody has built on yet, and its depth."""
+    """An operation that nobody has built on yet, and how deep it is."""
 
     operation: OperationId
     depth: int
@@ -74,7 +76,7 @@ def prepare(plural: str, data: Mapping[str, Any], *, slug: str | None, now_s: in
 
     timed = {"created_at": now_s, "updated_at": now_s, **data}
     record = validate(KINDS[plural], timed)
-    chosen = slug or _slug(str(timed.get("name", "")))
+    chosen = slug if slug is not None else _slug(record.name)
     if not is_slug(chosen):
         raise BadReference(f"{chosen!r} is no slug; use 1..64 of a-z 0-9 . _ -")
     return Draft(plural, chosen, timed, encode_record(record))
@@ -87,51 +89,86 @@ class Writer:
         self._client = client
         self._account = account
 
-    def create(self, draft: Draft, *, now_s: int) -> Any:
+    def look(self, plural: str, record: RecordId) -> tuple[dict[str, Any] | None, list[Head]]:
+        """Return a record as the node shows it (None: it is not there) and the heads to cite.
+
+        A deleted record is not there, but its tombstone is a head: a new version brings it back.
+        """
+        try:
+            shown: dict[str, Any] = self._client.get(f"/v1/{plural}/{record.hex()}")
+        except ApiProblem as error:
+            if error.status == STATUS_GONE:
+                return None, heads_of(error.document)
+            if error.status == STATUS_NOT_FOUND:
+                return None, []
+            raise
+        return shown, heads_of(shown)
+
+    def create(self, draft: Draft, *, now_s: int) -> dict[str, Any]:
         """Publish a record that is not there yet, or bring a deleted one back.
 
         Raises:
             ApiProblem: the node refuses it, for example because it is there (409).
         """
-        record = self.id_of(draft.plural, draft.slug)
-        item = self._operation(draft, OperationType.PUT, self._heads(draft.plural, record), now_s)
-        return self._client.write("POST", f"/v1/{draft.plural}", draft.data, item)
-
-    def id_of(self, plural: str, slug: str) -> RecordId:
-        """Return the id of this creator's record with a slug."""
         card = self._account.card
-        return record_id(card.network, KINDS[plural], card.account, slug)
+        record = record_id(card.network, KINDS[draft.plural], card.account, draft.slug)
+        _shown, heads = self.look(draft.plural, record)
+        item = self._signed(draft, OperationType.PUT, heads, now_s)
+        found: dict[str, Any] = self._client.write("POST", f"/v1/{draft.plural}", draft.data, item)
+        return found
 
-    def update(
-        self,
-        plural: str,
-        reference: str,
-        change: Mapping[str, Any],
-        *,
-        replace: bool,
-        if_match: str | None,
-        now_s: int,
-    ) -> Any:
-        """Publish the next version of a record.
+    def replace(
+        self, draft: Draft, record: RecordId, heads: Sequence[Head], *,
+        now_s: int, if_match: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Publish the next version of a record, settling every head the writer saw.
 
         Args:
-            replace: `change` is the whole record; otherwise a merge patch of what is there.
-            if_match: The version id the change was made for; refused if there is another by now.
+            if_match: The version the draft was made from; refused if it was superseded.
         """
-        slug, shown = self._shown(plural, reference)
-        base = {} if replace else readable(shown)
-        created = shown["record"].get("created_at", now_s)
-        data = {"created_at": created, **patched(base, change), "updated_at": now_s}
-        draft = prepare(plural, data, slug=slug, now_s=now_s)
-        item = self._operation(draft, OperationType.PUT, heads_of(shown), now_s)
-        path = f"/v1/{plural}/{self.id_of(plural, slug).hex()}"
-        return self._client.write("PUT", path, draft.data, item, if_match=if_match)
+        item = self._signed(draft, OperationType.PUT, heads, now_s)
+        path = f"/v1/{draft.plural}/{record.hex()}"
+        found: dict[str, Any] = self._client.write("PUT", path, draft.data, item, if_match=if_match)
+        return found
 
-    def delete(self, plural: str, reference: str, *, if_match: str | None, now_s: int) -> str:
-        """Publish a record's tombstone and return the record's id in hex."""
-        slug, shown = self._shown(plural, reference)
-        draft = Draft(plural, slug, {}, b"")
-        item = self._operation(draft, OperationType.DELETE, heads_of(shown), now_s)
-        record = self.id_of(plural, slug).hex()
-        self._client.write("DELETE", f"/v1/{plural}/{record}", None, item, if_match=if_match)
-        return record
+    def delete(
+        self, plural: str, slug: str, record: RecordId, heads: Sequence[Head], *,
+        now_s: int, if_match: str | None = None,
+    ) -> None:  # fmt: skip
+        """Publish a record's tombstone."""
+        item = self._signed(Draft(plural, slug, {}, b""), OperationType.DELETE, heads, now_s)
+        path = f"/v1/{plural}/{record.hex()}"
+        self._client.write("DELETE", path, None, item, if_match=if_match)
+
+    def _signed(
+        self, draft: Draft, type_: OperationType, heads: Sequence[Head], now_s: int
+    ) -> Item:
+        card = self._account.card
+        return make_operation(
+            network=card.network,
+            kind=KINDS[draft.plural],
+            slug=draft.slug,
+            type=type_,
+            account=card.account,
+            key=self._account.key,
+            account_heads=(bytes(card.genesis.id),),
+            predecessors=tuple(head.operation for head in heads),
+            depth=1 + max((head.depth for head in heads), default=0),
+            body=draft.body,
+            timestamp_s=now_s,
+        )
+
+
+def heads_of(shown: Mapping[str, Any]) -> list[Head]:
+    """Return the heads in a node's answer about a record."""
+    return [
+        Head(OperationId(id_from_hex(one["version_id"], "head")), int(one["depth"]))
+        for one in shown["heads"]
+    ]
+
+
+def _slug(name: str) -> str:
+    try:
+        return slug_of(name)
+    except ValueError as error:
+        raise BadReference(f"{error}; give one with --slug") from error
