@@ -7,6 +7,7 @@ A child that dies is started again by `Supervisor`; until it is back every call 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from dataclasses import replace
@@ -103,7 +104,7 @@ class NetworkClient:
 
     @property
     def peer_id(self) -> PeerId:
-        """This node's peer id; empty before `start`."""
+        """The node's own peer id; empty before `start`."""
         return self._peer_id
 
     @property
@@ -174,14 +175,16 @@ class NetworkClient:
 
     async def drop(self, peer: PeerId, reason: str) -> None:
         """Close the connection to a peer; it may come back."""
-        self._send("drop", 0, peer, reason[:200], 0)
+        with contextlib.suppress(PeerUnreachable):
+            self._send("drop", peer, reason[:200], 0)
 
     async def ban(self, peer: PeerId, seconds: float) -> None:
         """Close the connection to a peer and refuse it for a while, child restarts included."""
         while len(self._banned_until) >= BAN_COUNT_MAX:
             self._banned_until.pop(min(self._banned_until, key=lambda key: self._banned_until[key]))
         self._banned_until[peer] = time.monotonic() + seconds
-        self._send("drop", 0, peer, "banned", int(seconds * 1000))
+        with contextlib.suppress(PeerUnreachable):
+            self._send("drop", peer, "banned", int(seconds * 1000))
 
     # -- what the supervisor calls
 

@@ -157,7 +157,7 @@ class Supervisor:
         try:
             await self._read_frames(reader, self._link)
         except (MalformedBytes, ConnectionError) as error:
-            logger.error("the network child talks nonsense", reason=str(error))
+            logger.warning("the network child talks nonsense", reason=str(error))
         finally:
             writer.close()
             await self._await_end(process)

@@ -22,7 +22,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "cancel": (int,),
     "answer": (int, bool, bytes),
     "dial": (int, str),
-    "drop": (int, str, str, int),
+    "drop": (str, str, int),
     "stop": (),
     # From the child.
     "ready": (str, tuple),

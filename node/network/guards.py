@@ -1,0 +1,302 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# (py-libp2p's signatures are partly untyped)
+"""Everything that makes py-libp2p 0.8.1 safe to show to strangers, in one place.
+
+Each guard names the fault it answers, seen in 0.8.1. After an upgrade: run
+tests/node/network/test_guards.py with the guard taken out, and drop those that are not needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import libp2p.protocol_muxer.multiselect_communicator as multistream
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_pair
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ParseError
+from libp2p.io.exceptions import MessageTooLarge
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.connection.exceptions import RawConnError
+from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+
+MESH_PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
+RPC_BYTES_MAX = 1024 * 1024
+"""One pubsub RPC. gossipsub's own limit; larger ones vanish silently, so it stays."""
+GOSSIP_BYTES_MAX = 64 * 1024
+MULTISTREAM_BYTES_MAX = 1024
+"""One line of protocol negotiation: the longest id of ours has 40 characters."""
+STREAM_COUNT_MAX = 256
+"""Streams of one connection. The library blocks its own opens at 256, and nobody else's."""
+CONNECTION_BUFFER_BYTES_MAX = 8 * 1024 * 1024
+"""Bytes that one connection may have unread: eight answers of 1 MiB."""
+UPGRADE_TIMEOUT_S = 4.0
+"""From accept to multiplexed. 10 s by default, in which a slow-loris holds its slot."""
+HANDLER_TIMEOUT_S = 60.0
+"""One identify or ping. Gossip and our own protocols keep streams, with their own limits."""
+RESET_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 2.0
+
+Penalty = Callable[[ID, int, str], None]
+"""Told of each misdeed: who, how bad (100 is a ban), what."""
+
+
+def make_host(seed: bytes, peer_count_max: int) -> Any:
+    """Return a host with every guard that concerns connections and streams."""
+    bound_negotiation()
+    key_pair = create_new_key_pair(seed)
+    host: Any = new_host(
+        key_pair=key_pair,
+        # Fault: by default plaintext and secio are accepted, so identity proves nothing.
+        sec_opt={NOISE: NoiseTransport(key_pair, noise_privkey=create_noise_pair().private_key)},
+        # Fault: mplex is offered; it has no flow control, and is eight times slower.
+        muxer_opt={TProtocol(YAMUX): BoundedYamux},
+        connection_config=make_connection_config(peer_count_max),
+    )
+    free_inbound_slots(host)
+    contain_handlers(host)
+    return host
+
+
+def make_connection_config(peer_count_max: int) -> ConnectionConfig:
+    """Return limits for connections.
+
+    Fault: by default up to 200 known peers are dialled every 30 s. With both lower marks at zero
+    the library dials nobody by itself.
+    """
+    count = peer_count_max + 16  # newcomers that catch up and leave, and our own dials
+    return ConnectionConfig(
+        min_connections=0,
+        low_watermark=0,
+        high_watermark=count,
+        max_connections=count,
+        max_connections_per_peer=2,  # two nodes that dial each other at once
+        inbound_upgrade_timeout=UPGRADE_TIMEOUT_S,
+    )
+
+
+def make_router() -> GossipSub:
+    """Return a gossipsub router whose extras are off.
+
+    Faults: the heartbeat is 120 s; adaptive mode makes 1 s into 30 s; spam protection drops
+    above 10 messages a second, our own included; eclipse protection is as untested; peer scoring
+    has P4's sign inverted. Limits and scores are ours (`standing.py`).
+    """
+    return GossipSub(
+        protocols=[TProtocol(name) for name in MESH_PROTOCOLS],
+        degree=6,
+        degree_low=4,
+        degree_high=12,
+        gossip_window=3,
+        gossip_history=5,
+        heartbeat_initial_delay=0.1,
+        heartbeat_interval=1,
+        adaptive_gossip_enabled=False,
+        spam_protection_enabled=False,
+        eclipse_protection_enabled=False,
+    )
+
+
+def make_pubsub(host: Any, topics: set[str], penalise: Penalty, rate: Callable[[ID], bool]) -> Any:
+    """Return a pubsub service that outlives what peers send it."""
+    pubsub = GuardedPubsub(
+        host,
+        make_router(),
+        strict_signing=True,
+        max_inbound_rpc_size=RPC_BYTES_MAX,
+        allowed_topics=topics,
+    )
+    pubsub.penalise = penalise
+    pubsub.within_rate = rate
+    # Fault: numbers start from the clock in seconds, so those of a quickly restarted node repeat
+    # and its messages are taken for seen.
+    pubsub.counter = time.time_ns()  # noqa: TID251 - an edge; must only grow over restarts
+    return pubsub
+
+
+class GuardedPubsub(Pubsub):
+    """Pubsub in which a peer's bytes end the peer's stream and never the service.
+
+    Faults: one invalid protobuf, one message with a garbage key, or a validator that raises ends
+    the host; nothing limits what one neighbour forwards.
+    """
+
+    penalise: Penalty
+    within_rate: Callable[[ID], bool]
+
+    async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
+        """Pass one message on, or drop it and count it against who forwarded it."""
+        if msg_forwarder != self.my_id:
+            if not self.within_rate(msg_forwarder):
+                self.penalise(msg_forwarder, 1, "forwards too many messages")
+                return
+            if len(msg.topicIDs) != 1 or len(msg.data) > GOSSIP_BYTES_MAX:
+                self.penalise(msg_forwarder, 20, "forwards a message out of bounds")
+                return
+        try:
+            await super().push_msg(msg_forwarder, msg)
+        except Exception as error:
+            self.penalise(msg_forwarder, 20, f"forwards a broken message: {type(error).__name__}")
+
+    async def stream_handler(self, stream: Any) -> None:
+        """Read a neighbour's stream to its end, whatever that is."""
+        peer = stream.muxed_conn.peer_id
+        try:
+            await super().stream_handler(stream)
+        except Exception as error:
+            self.penalise(peer, 50, f"sends broken gossip: {type(error).__name__}")
+            await reset(stream)
+            self._handle_dead_peer(peer)
+
+
+def contain_handlers(host: Any) -> None:
+    """Let no stream handler end the host, nor run for ever.
+
+    Fault: an exception that escapes any stream handler, negotiation included, ends the host.
+    """
+    network = host.get_network()
+    inner: Callable[[Any], Awaitable[None]] = network.common_stream_handler
+
+    async def contained(stream: Any) -> None:
+        try:
+            await inner(stream)
+        except Exception:
+            await reset(stream)
+
+    network.set_stream_handler(contained)
+
+
+def timed(handler: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Return a stream handler that is cut off after `HANDLER_TIMEOUT_S`."""
+
+    async def limited(stream: Any) -> None:
+        with trio.move_on_after(HANDLER_TIMEOUT_S) as scope:
+            await handler(stream)
+        if scope.cancelled_caught:
+            await reset(stream)
+
+    return limited
+
+
+class _ConnectionEnded(Exception):
+    """Ends the library's inbound handler; it is caught and its slot given back."""
+
+
+def free_inbound_slots(host: Any) -> None:
+    """Give an inbound connection's slot back when it closes.
+
+    Fault: the handler of an inbound connection waits for the end of the swarm, so every past
+    connection keeps its slot, and after 250 in a lifetime all new peers are refused.
+    """
+    swarm = host.get_network()
+    upgrade = swarm.upgrade_inbound_raw_conn
+
+    async def upgrade_and_wait(raw_conn: Any, address: Any) -> Any:
+        muxed = await upgrade(raw_conn, address)
+        await muxed.event_closed.wait()
+        raise _ConnectionEnded
+
+    swarm.upgrade_inbound_raw_conn = upgrade_and_wait
+
+
+class _BoundedStreams(dict[int, Any]):
+    """A connection's streams; one too many closes the connection."""
+
+    def __setitem__(self, stream_id: int, stream: Any) -> None:
+        if len(self) >= STREAM_COUNT_MAX and stream_id not in self:
+            raise RawConnError(f"more than {STREAM_COUNT_MAX} streams")
+        super().__setitem__(stream_id, stream)
+
+
+class BoundedYamux(Yamux):
+    """Yamux that closes a connection whose peer ignores flow control.
+
+    Fault: a peer that overruns its window is only logged (+186 MB in 0.9 s), and the number of
+    streams it opens is not limited.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.streams = _BoundedStreams()
+
+    async def _read_data_body(self, length: int) -> bytes:
+        unread = sum(map(len, self.stream_buffers.values()))
+        if unread + length > CONNECTION_BUFFER_BYTES_MAX:
+            raise RawConnError(f"{unread} bytes unread and {length} more sent")
+        return await super()._read_data_body(length)
+
+
+def bound_negotiation() -> None:
+    """Bound what protocol negotiation reads.
+
+    Fault: a stranger announces a line of any length before any handshake, and it is collected in
+    memory (+50 MB measured); one that is not UTF-8 raises where nobody expects it.
+    """
+
+    async def read_line(reader: Any) -> bytes:
+        try:
+            raw = await read_varint_prefixed_bytes_limited(reader, MULTISTREAM_BYTES_MAX)
+        except MessageTooLarge as error:
+            raise ParseError(str(error)) from error
+        if raw[-1:] != b"\n":
+            raise ParseError("a line of negotiation without its end")
+        if not raw.isascii():
+            raise ParseError("a line of negotiation that is not ASCII")
+        return raw[:-1]
+
+    multistream.read_delim = read_line
+
+
+async def reset(stream: Any) -> None:
+    """Reset a stream, in bounded time and without complaint."""
+    with trio.move_on_after(RESET_TIMEOUT_S):
+        try:
+            await stream.reset()
+        except Exception:  # it was broken before
+            return
+
+
+async def close_sockets(host: Any, peer: ID) -> None:
+    """Close a peer's connections from the socket up.
+
+    Fault: the library's close writes first, shielded, so against a peer that is stopped or
+    unplugged it never ends and no timeout fires. A closed socket ends all of it.
+    """
+    for connection in list(host.get_network().get_connections(peer)):
+        raw = socket_of(connection)
+        if raw is not None:
+            await trio.aclose_forcefully(raw)
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            try:
+                await connection.close()
+            except Exception:  # a closed socket under it is an error to it
+                continue
+
+
+def socket_of(connection: Any) -> trio.SocketStream | None:
+    """Return the TCP socket under a swarm connection (private attributes of 0.8.1)."""
+    layer = getattr(getattr(connection, "muxed_conn", None), "secured_conn", None)
+    for _ in range(8):
+        if layer is None or isinstance(layer, trio.SocketStream):
+            return layer
+        layer = next(
+            (
+                under
+                for name in ("conn", "raw_conn", "stream", "read_writer")
+                if (under := getattr(layer, name, None)) is not None
+            ),
+            None,
+        )
+    return None

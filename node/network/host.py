@@ -1,0 +1,375 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (py-libp2p's signatures are partly untyped)
+"""The guarded libp2p host, on trio: gossip, requests, dialling, liveness and bans."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import trio
+from libp2p.abc import INotifee
+from libp2p.custom_types import TProtocol
+from libp2p.host.ping import ID as PING
+from libp2p.host.ping import handle_ping
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.tools.anyio_service import background_trio_service
+from multiaddr import Multiaddr
+
+from crdt import HansaError, Verdict
+from crdt.wire import Value
+from node.network.errors import BadAddress, NetworkBusy, PeerUnreachable, PortInUse
+from node.network.guards import close_sockets, make_host, make_pubsub, timed
+from node.network.rpc import Requester, Responder, read_exactly
+from node.network.settings import NetworkSettings
+from node.network.standing import Standing, TokenBucket
+from node.network.validation import make_validators
+
+PUBLISH_QUEUE_MAX = 64
+"""Frames that wait in a topic: three seconds of pace."""
+PUBLISH_RATE_S = 20
+PUBLISH_BURST = 12
+"""Of the 32 slots of the library's send queue, which drops silently what does not fit."""
+DIAL_TIMEOUT_S = 15.0
+DIAL_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Between attempts at a bootstrap peer. The first two make a restarted one found in 1.5 s."""
+PING_FAILURES_MAX = 2
+PEERSTORE_CLEANUP_S = 60
+
+
+class Node(Protocol):
+    """What the host tells, and whom it asks: the child's end of the socket pair."""
+
+    def ready(self, peer: str, addresses: list[str]) -> None:
+        """Tell that peers can come."""
+        ...
+
+    def connected(self, peer: str, address: str, *, outgoing: bool) -> None:
+        """Tell of a peer."""
+        ...
+
+    def lost(self, peer: str) -> None:
+        """Tell of a peer that is gone."""
+        ...
+
+    def rtt(self, peer: str, seconds: float) -> None:
+        """Tell how far away a peer is."""
+        ...
+
+    def gossip(self, topic: str, author: str, forwarder: str, data: bytes) -> None:
+        """Hand over a frame."""
+        ...
+
+    def log(self, level: str, event: str, *details: Value) -> None:
+        """Log something."""
+        ...
+
+    async def ask(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
+        """Return the answer to a peer's request."""
+        ...
+
+
+class GuardedHost:
+    """One libp2p host and what this project wants of it."""
+
+    def __init__(self, settings: NetworkSettings, node: Node, bans_s: dict[str, float]) -> None:
+        self._settings = settings
+        self._node = node
+        self._standing = Standing(
+            gossip_rate_s=settings.gossip_rate_s, request_rate_s=settings.request_rate_s
+        )
+        for peer, seconds in bans_s.items():
+            self._standing.ban(peer, trio.current_time() + seconds)
+        self._host: Any = make_host(settings.node_seed, settings.peer_count_max)
+        self._topics = make_validators(settings)
+        self._pubsub: Any = make_pubsub(
+            self._host, set(self._topics), self._penalise, self._may_gossip
+        )
+        self._requester = Requester(self._host)
+        self._queues: dict[str, trio.MemorySendChannel[bytes]] = {}
+        self._known: set[ID] = set()
+        self._failed_pings: dict[ID, int] = {}
+        self._pinging: set[ID] = set()
+        self._nursery: trio.Nursery | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Listen, gossip, dial and ping inside the block.
+
+        Raises:
+            PortInUse: it cannot listen.
+        """
+        network = self._host.get_network()
+        network.register_notifee(_Links(self._link_changed))
+        self._host.set_stream_handler(TProtocol(PING), timed(handle_ping))
+        for protocol in self._settings.protocols:
+            responder = Responder(
+                protocol, self._answer, may_request=self._may_request, penalise=self._penalise
+            )
+            self._host.set_stream_handler(TProtocol(protocol), responder.serve)
+        addresses = [Multiaddr(address) for address in self._settings.listen]
+        router = self._pubsub.router
+        async with (
+            self._host.run(listen_addrs=addresses),
+            background_trio_service(self._pubsub),
+            background_trio_service(router),
+            trio.open_nursery() as nursery,
+        ):
+            self._nursery = nursery
+            missing = [a for a in self._settings.listen if a not in network.listeners]
+            if missing:
+                raise PortInUse(f"cannot listen on {', '.join(missing)}; set p2p.listen")
+            await self._pubsub.wait_until_ready()
+            await self._start_tasks(nursery)
+            self._node.ready(str(self._host.get_id()), [str(a) for a in self._host.get_addrs()])
+            yield
+            self._nursery = None
+            nursery.cancel_scope.cancel()
+
+    # -- what the node asks for
+
+    def enqueue(self, topic: str, data: bytes) -> HansaError | None:
+        """Queue a gossip frame; what went wrong, or None."""
+        queue = self._queues.get(topic)
+        if queue is None:
+            return BadAddress(f"there is no topic {topic!r}")
+        try:
+            queue.send_nowait(data)
+        except trio.WouldBlock:
+            return NetworkBusy(
+                f"{PUBLISH_QUEUE_MAX} frames wait on {topic}; catch-up carries the rest"
+            )
+        return None
+
+    async def request(self, peer: str, protocol: str, payload: bytes, answer_max: int) -> bytes:
+        """Return a peer's answer; see `Requester.request`."""
+        return await self._requester.request(_peer_id(peer), protocol, payload, answer_max)
+
+    async def dial(self, address: str) -> None:
+        """Connect to a peer.
+
+        Raises:
+            BadAddress, PeerUnreachable: as they say.
+        """
+        info = _info(address)
+        if info.peer_id == self._host.get_id():
+            raise BadAddress(f"{address} is this node itself")
+        if self._standing.is_banned(str(info.peer_id), trio.current_time()):
+            raise PeerUnreachable(f"peer {info.peer_id} is banned here for now")
+        try:
+            with trio.fail_after(DIAL_TIMEOUT_S):
+                await self._host.connect(info)
+        except Exception as error:  # the library raises a dozen kinds
+            raise PeerUnreachable(f"nobody with that identity answers at {address}") from error
+
+    async def drop(self, peer: str, reason: str, ban_s: float) -> None:
+        """Close the connections to a peer; with `ban_s`, keep it out so long."""
+        try:
+            ident = _peer_id(peer)
+        except BadAddress:
+            return
+        if ban_s > 0:
+            self._standing.ban(peer, trio.current_time() + ban_s)
+        self._node.log("info", "peer closed", "peer", peer, "reason", reason)
+        await close_sockets(self._host, ident)
+
+    # -- tasks
+
+    async def _start_tasks(self, nursery: trio.Nursery) -> None:
+        for topic, validator in self._topics.items():
+            self._pubsub.set_topic_validator(topic, self._validator(validator), False)
+            subscription = await self._pubsub.subscribe(topic)
+            nursery.start_soon(self._consume, topic, subscription)
+            queue, frames = trio.open_memory_channel[bytes](PUBLISH_QUEUE_MAX)
+            self._queues[topic] = queue
+            nursery.start_soon(self._publish, topic, frames)
+        for address in self._settings.bootstrap:
+            nursery.start_soon(self._stay_connected, address)
+        nursery.start_soon(self._keep_alive, nursery)
+        nursery.start_soon(self._host.get_peerstore().start_cleanup_task, PEERSTORE_CLEANUP_S)
+
+    async def _consume(self, topic: str, subscription: Any) -> None:
+        """Hand frames on at once: the library's queue has 32 slots and drops silently."""
+        me = self._host.get_id()
+        async for message in subscription:
+            author = ID(message.from_id)
+            if author != me:
+                forwarder = getattr(message, "hansa_forwarder", author)
+                self._node.gossip(topic, str(author), str(forwarder), bytes(message.data))
+
+    async def _publish(self, topic: str, frames: trio.MemoryReceiveChannel[bytes]) -> None:
+        """Publish at a pace: 200 at once deliver 16."""
+        pace = TokenBucket(PUBLISH_RATE_S, PUBLISH_BURST)
+        async for data in frames:
+            while not pace.take(trio.current_time()):
+                await trio.sleep(pace.wait_s(trio.current_time()))
+            try:
+                await self._pubsub.publish(topic, data)
+            except Exception as error:  # anti-entropy carries what is not gossiped
+                self._node.log("warning", "publish failed", "reason", str(error)[:200])
+
+    async def _stay_connected(self, address: str) -> None:
+        """Dial a bootstrap peer for ever: the library forgets one that is down at start."""
+        try:
+            info = _info(address)
+        except BadAddress as error:
+            self._node.log("warning", "bootstrap address ignored", "reason", str(error))
+            return
+        if info.peer_id == self._host.get_id():
+            return
+        attempt, complained = 0, False
+        while True:
+            if self._host.get_network().get_connections(info.peer_id):
+                attempt, complained = 0, False
+            else:
+                try:
+                    await self.dial(address)
+                    continue
+                except HansaError as error:
+                    if not complained and attempt:
+                        complained = True
+                        self._node.log("warning", "peer unreachable", "reason", str(error))
+                attempt += 1
+            # ruff would rather have an event here, but the other side's return has none.
+            await trio.sleep(DIAL_WAITS_S[min(attempt, len(DIAL_WAITS_S) - 1)])
+
+    async def _keep_alive(self, nursery: trio.Nursery) -> None:
+        """Ping every peer: a stopped or unplugged one is noticed by nothing else."""
+        while True:
+            await trio.sleep(self._settings.ping_interval_s)
+            for peer in self._host.get_connected_peers():
+                self._link_changed(peer)
+                if peer not in self._pinging:
+                    nursery.start_soon(self._ping_with_limit, peer, nursery)
+            for peer in list(self._known):
+                self._link_changed(peer)
+
+    async def _ping_with_limit(self, peer: ID, nursery: trio.Nursery) -> None:
+        """Ping in a task of its own, because a shielded write outlives every time-out."""
+        done = trio.Event()
+        self._pinging.add(peer)
+        nursery.start_soon(self._ping, peer, done)
+        with trio.move_on_after(self._settings.ping_timeout_s):
+            await done.wait()
+        if done.is_set():
+            self._failed_pings.pop(peer, None)
+        else:
+            self._failed_pings[peer] = self._failed_pings.get(peer, 0) + 1
+            if self._failed_pings[peer] >= PING_FAILURES_MAX:
+                self._failed_pings.pop(peer)
+                self._node.log("warning", "peer does not answer pings", "peer", str(peer))
+                await close_sockets(self._host, peer)
+        self._pinging.discard(peer)
+
+    async def _ping(self, peer: ID, done: trio.Event) -> None:
+        nonce = secrets.token_bytes(32)
+        try:
+            stream = await self._host.new_stream(peer, [PING])
+            started = time.monotonic()
+            await stream.write(nonce)
+            if await read_exactly(stream, len(nonce)) == nonce:
+                done.set()
+                self._node.rtt(str(peer), time.monotonic() - started)
+            await stream.close()
+        except Exception:  # what matters is that `done` is not set
+            return
+
+    # -- what peers do
+
+    def _link_changed(self, peer: ID) -> None:
+        """Compare what is connected with what the node was told, and tell the difference."""
+        connections = self._host.get_network().get_connections(peer)
+        if connections and peer not in self._known:
+            if self._standing.is_banned(str(peer), trio.current_time()):
+                self._soon(close_sockets, self._host, peer)
+                return
+            self._known.add(peer)
+            muxed = connections[0].muxed_conn
+            addresses = connections[0].get_transport_addresses()
+            self._node.connected(
+                str(peer),
+                str(addresses[0]) if addresses else "",
+                outgoing=bool(getattr(muxed, "is_initiator_value", False)),
+            )
+        elif not connections and peer in self._known:
+            self._known.discard(peer)
+            self._failed_pings.pop(peer, None)
+            self._requester.forget(peer)
+            self._node.lost(str(peer))
+
+    async def _answer(self, peer: ID, protocol: str, payload: bytes) -> bytes | None:
+        return await self._node.ask(str(peer), protocol, payload)
+
+    def _may_request(self, peer: ID) -> bool:
+        return self._standing.may_request(str(peer), trio.current_time())
+
+    def _may_gossip(self, peer: ID) -> bool:
+        return self._standing.may_gossip(str(peer), trio.current_time())
+
+    def _penalise(self, peer: ID, points: int, why: str) -> None:
+        if self._standing.penalise(str(peer), points, trio.current_time()):
+            self._node.log("warning", "peer banned", "peer", str(peer), "reason", why)
+            self._soon(close_sockets, self._host, peer)
+
+    def _validator(self, judge: Callable[[bytes], Verdict]) -> Callable[[ID, Any], bool]:
+        """Return a synchronous validator: slow asynchronous ones deliver duplicates."""
+
+        def validate(forwarder: ID, message: Any) -> bool:
+            verdict = judge(bytes(message.data))
+            if verdict is Verdict.REJECT and forwarder != self._host.get_id():
+                self._penalise(forwarder, 10, "forwards an invalid frame")
+            return verdict is Verdict.ACCEPT
+
+        return validate
+
+    def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(function, *arguments)
+
+
+class _Links(INotifee):
+    """Passes on that a connection came or went."""
+
+    def __init__(self, changed: Callable[[ID], None]) -> None:
+        self._changed = changed
+
+    async def connected(self, network: Any, conn: Any) -> None:  # noqa: ARG002
+        """Look at a peer again."""
+        self._changed(conn.muxed_conn.peer_id)
+
+    async def disconnected(self, network: Any, conn: Any) -> None:  # noqa: ARG002
+        """Look at a peer again."""
+        self._changed(conn.muxed_conn.peer_id)
+
+    async def opened_stream(self, network: Any, stream: Any) -> None:
+        """Nothing: streams are their handlers' business."""
+
+    async def closed_stream(self, network: Any, stream: Any) -> None:
+        """Nothing: streams are their handlers' business."""
+
+    async def listen(self, network: Any, multiaddr: Any) -> None:
+        """Nothing: `running` checks the listeners."""
+
+    async def listen_close(self, network: Any, multiaddr: Any) -> None:
+        """Nothing: the child ends with its listeners."""
+
+
+def _info(address: str) -> Any:
+    try:
+        return info_from_p2p_addr(Multiaddr(address))
+    except Exception as error:  # multiaddr raises a dozen kinds
+        raise BadAddress(
+            f"{address[:120]!r} is not an address like /ip4/HOST/tcp/PORT/p2p/PEER"
+        ) from error
+
+
+def _peer_id(text: str) -> ID:
+    try:
+        return ID.from_string(text)
+    except Exception as error:  # base58 raises several kinds
+        raise BadAddress(f"{text[:80]!r} is not a peer id") from error
