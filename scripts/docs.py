@@ -1,0 +1,89 @@
+"""Write the pages of docs/ that follow from the program, so that they cannot be wrong.
+
+`python -m scripts.docs` writes them; `tests/test_docs.py` fails when one is not up to date.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+NOTE = "<!-- written by `make docs`; do not edit -->\n"
+
+
+def configuration() -> str:
+    """Return docs/configuration.md: every setting, its default, and why that is so."""
+    from node.config import load_settings
+
+    lines = [
+        "# Settings",
+        NOTE,
+        "One TOML file (`hansa run --config FILE`, sections as tables), environment variables over",
+        "it (`HANSA_SECTION__KEY`), flags over both (`--set section.key=value`).",
+        "`hansa config show` prints each value and where it comes from.",
+        "",
+        "| setting | default | what, and why |",
+        "|---|---|---|",
+    ]
+    home = str(Path.home())
+    for one in load_settings().listing():
+        value = "–" if one.value is None else str(one.value).replace(home, "~")
+        lines.append(f"| `{one.key}` | `{value}` | {_cell(one.about)} |")
+    return "\n".join(lines) + "\n"
+
+
+def errors() -> str:
+    """Return docs/errors.md: every stable code, its HTTP status and exit status."""
+    from node.api.problems import EXIT_MEANINGS, TABLE
+
+    lines = [
+        "# Errors",
+        NOTE,
+        "HTTP errors are `application/problem+json` (RFC 9457) with a stable `code`; routes of the",
+        "OpenAI dialect give the same code in OpenAI's shape. Commands end with the exit status.",
+        "",
+        "| code | HTTP | exit | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{code}` | {row.status} | {int(row.exit)} | {_cell(row.title)} |"
+        for code, row in sorted(TABLE.items())
+    ]
+    lines += ["", "## Exit statuses", "", "| status | meaning |", "|---|---|"]
+    lines += [f"| {int(status)} | {meaning} |" for status, meaning in EXIT_MEANINGS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> str:
+    """Return docs/cli.md."""
+    from node.cli.reference import reference
+
+    return reference()
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "errors.md": errors,
+    "cli.md": commands,
+}
+
+
+def main() -> int:
+    """Write every page and name those that changed."""
+    for name, write in PAGES.items():
+        path = DOCS / name
+        text = write()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            sys.stdout.write(f"docs/{name} written\n")
+    return 0
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
