@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def open_reader(path: Path | str) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection, path: Path | str) -> Iterator[None]:
+def transaction(database: sqlite3.Connection, path: Path | str) -> Generator[None, None, None]:
     """Run the block as one write transaction; anything raised in it undoes it whole."""
     with storage_faults(path):
         database.execute("BEGIN IMMEDIATE")
@@ -89,7 +89,7 @@ def transaction(database: sqlite3.Connection, path: Path | str) -> Iterator[None
 
 
 @contextmanager
-def storage_faults(path: Path | str) -> Iterator[None]:
+def storage_faults(path: Path | str) -> Generator[None, None, None]:
     """Turn what SQLite and the file system raise in the block into our errors.
 
     A violated constraint is a programmer's error and passes through as it is.
