@@ -7,19 +7,18 @@ request is signed by the manifest's publisher and can be repeated, and `GET` say
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 import shutil
-from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from crdt import HansaError, ManifestDigest, PublicKey
+from crdt import ManifestDigest, PublicKey
 from node.api.errors import BadFields, NotAuthorised
+from node.api.guard import creator_of
 from node.api.operations import Auth, operation
-from node.api.problems import problem_document
+from node.api.streams import EventStream, Streams
 from node.builds import UPLOAD_BYTES_MAX, Builds, BuildStatus, FetchProgress, UnknownBuild
 from node.peer import PeerEndpoint
 from registry.builds import MANIFEST_BYTES_MAX, TABLE_BYTES_MAX, open_manifest
@@ -28,7 +27,6 @@ TAG = "builds"
 BYTES = "application/octet-stream"
 EVENTS = "text/event-stream"
 PROGRESS_COUNT_MAX = 64
-KEEP_ALIVE_S = 10.0
 _DIGEST = "{digest:[0-9a-f]{64}}"
 
 
@@ -82,6 +80,12 @@ class BuildDocument(_Document):
     progress: ProgressDocument | None = Field(description="of the fetch that is under way")
 
 
+class FetchedDocument(BuildDocument):
+    """A build that was fetched; the data of a `done` event."""
+
+    path: str = Field(description="folder of its files on the node's machine, read-only")
+
+
 class BuildEntry(_Document):
     """One complete build in a list."""
 
@@ -119,29 +123,32 @@ class BuildRoutes:
     """Handlers of the build routes.
 
     Args:
-        signer: The key that signed a request which the server let through as a creator's.
+        streams: Opens the streams of progress.
     """
 
-    def __init__(self, builds: Builds, signer: Callable[[web.Request], PublicKey]) -> None:
+    def __init__(self, builds: Builds, streams: Streams) -> None:
         self._builds = builds
-        self._signer = signer
+        self._streams = streams
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes."""
-        one = f"/v1/builds/{_DIGEST}"
-        return [
-            web.get("/v1/builds", self.list, allow_head=False),
-            web.get(one, self.show, allow_head=False),
-            web.get(f"{one}/availability", self.availability, allow_head=False),
-            web.put(one, self.put_manifest),
-            web.put(one + r"/tables/{number:\d{1,4}}", self.put_table),
-            web.put(f"{one}/data", self.put_data),
-            web.post(f"{one}/fetch", self.fetch),
-            web.delete(one, self.remove),
-        ]
+        """Return the routes, under `/v1` and bare."""
+        found: list[web.RouteDef] = []
+        for every in ("/v1/builds", "/builds"):
+            one = f"{every}/{_DIGEST}"
+            found += [
+                web.get(every, self.index, allow_head=False),
+                web.get(one, self.show, allow_head=False),
+                web.get(f"{one}/availability", self.availability, allow_head=False),
+                web.put(one, self.put_manifest),
+                web.put(one + r"/tables/{number:\d{1,4}}", self.put_table),
+                web.put(f"{one}/data", self.put_data),
+                web.post(f"{one}/fetch", self.fetch),
+                web.delete(one, self.remove),
+            ]
+        return found
 
     @operation(summary="List the builds on this node", tag=TAG, responses={200: BuildList})
-    async def list(self, _request: web.Request) -> web.StreamResponse:
+    async def index(self, _request: web.Request) -> web.StreamResponse:
         """Return every complete build, and how much room is left for more."""
         held = await asyncio.to_thread(self._builds.held)
         usage = await asyncio.to_thread(shutil.disk_usage, self._builds.store.folder)
@@ -247,6 +254,7 @@ class BuildRoutes:
         tag=TAG,
         auth=Auth.OPERATOR,
         responses={200: EVENTS},
+        errors=(429,),
     )
     async def fetch(self, request: web.Request) -> web.StreamResponse:
         """Fetch a build, verify every chunk, and tell the progress as server-sent events.
@@ -255,26 +263,18 @@ class BuildRoutes:
         Leaving early ends the fetch unless somebody else waits for it too; what it got is kept.
         """
         digest = _digest(request)
-        response = web.StreamResponse(headers={"Content-Type": EVENTS, "Cache-Control": "no-store"})
-        await response.prepare(request)
         queue: asyncio.Queue[FetchProgress] = asyncio.Queue(PROGRESS_COUNT_MAX)
-        task = asyncio.create_task(self._builds.fetch(digest, lambda item: _offer(queue, item)))
-        try:
-            await self._relay(response, queue, task)
+        async with self._streams.open(request) as stream:
+            task = asyncio.create_task(self._builds.fetch(digest, lambda item: _offer(queue, item)))
             try:
-                await task
-                status = await asyncio.to_thread(self._builds.status, digest)
-                await _event(response, "done", _build(status).model_dump_json())
-            except HansaError as error:
-                request_id = str(request.get("request_id") or secrets.token_hex(8))
-                _status, document = problem_document(
-                    error, request_id=request_id, instance=request.path
-                )
-                await _event(response, "error", json.dumps(document))
-        finally:
-            task.cancel()
-        await response.write_eof()
-        return response
+                await _relay(stream, queue, task)
+                path = await task
+            finally:
+                task.cancel()
+            status = await asyncio.to_thread(self._builds.status, digest)
+            done = FetchedDocument(**_build(status).model_dump(), path=str(path))
+            await stream.send("done", done.model_dump())
+        return stream.response
 
     @operation(
         summary="Delete a build from this node",
@@ -288,29 +288,8 @@ class BuildRoutes:
         await self._builds.remove(_digest(request))
         return web.Response(status=204)
 
-    async def _relay(
-        self,
-        response: web.StreamResponse,
-        queue: asyncio.Queue[FetchProgress],
-        task: asyncio.Task[object],
-    ) -> None:
-        """Pass progress on until the fetch ends, with a sign of life in quiet times."""
-        while not task.done():
-            getting = asyncio.create_task(queue.get())
-            done, _waiting = await asyncio.wait(
-                {getting, task}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            if getting in done:
-                await _event(response, "progress", _progress(getting.result()).model_dump_json())
-                continue
-            getting.cancel()
-            if not done:
-                await response.write(b": waiting\n\n")
-        while not queue.empty():
-            await _event(response, "progress", _progress(queue.get_nowait()).model_dump_json())
-
     def _check_publisher(self, request: web.Request, publisher: PublicKey) -> None:
-        signer = self._signer(request)
+        signer = creator_of(request).key
         if signer != publisher:
             raise NotAuthorised(
                 f"the build was published by key {publisher.hex()[:16]} and the request is signed "
@@ -318,9 +297,9 @@ class BuildRoutes:
             )
 
 
-def routes(builds: Builds, signer: Callable[[web.Request], PublicKey]) -> list[web.RouteDef]:
+def routes(builds: Builds, streams: Streams) -> list[web.RouteDef]:
     """Return the build routes; see `BuildRoutes`."""
-    return BuildRoutes(builds, signer).routes()
+    return BuildRoutes(builds, streams).routes()
 
 
 def _digest(request: web.Request) -> ManifestDigest:
@@ -395,5 +374,19 @@ def _offer(queue: asyncio.Queue[FetchProgress], item: FetchProgress) -> None:
     queue.put_nowait(item)
 
 
-async def _event(response: web.StreamResponse, name: str, data: str) -> None:
-    await response.write(f"event: {name}\ndata: {data}\n\n".encode())
+async def _relay(
+    stream: EventStream, queue: asyncio.Queue[FetchProgress], task: asyncio.Task[Path]
+) -> None:
+    """Pass progress on until the fetch ends, however it ends."""
+    while not task.done():
+        getting = asyncio.create_task(queue.get())
+        try:
+            done, _waiting = await asyncio.wait(
+                {getting, task}, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            getting.cancel()
+        if getting in done:
+            await stream.send("progress", _progress(getting.result()).model_dump())
+    while not queue.empty():
+        await stream.send("progress", _progress(queue.get_nowait()).model_dump())
