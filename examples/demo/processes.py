@@ -80,9 +80,8 @@ class Node:
     def _ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise StepFailed(
-                f"node {self.name} ended with status {self.process.returncode}:\n{self.last_lines()}"
-            )
+            status = self.process.returncode
+            raise StepFailed(f"node {self.name} ended with {status}:\n{self.last_lines()}")
         return get(f"{self.url}/readyz", missing_ok=True) is not None
 
     def kill(self) -> None:

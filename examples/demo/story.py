@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ class Story:
         for name in "BC":
             self._start(name)
         for name in "BC":
-            wait_for(f"{name} to see A", lambda name=name: hansa("peers", node=self.nodes[name]))
+            wait_for(
+                f"{name} to see A", lambda name=name: hansa("peers", node=self.nodes[name])["items"]
+            )
         return "A, B and C listen; B and C found A"
 
     def publish(self) -> str:
@@ -74,13 +77,12 @@ class Story:
         package = self.folder / "tiny-hanse"
         run_module("examples.tiny_model", str(package))
         build = hansa("build", str(package), node=self.nodes["A"], creator=self.creator)
-        self.say(f"build {build['digest'][:16]}… packed and uploaded, {build['bytes']} bytes")
+        self.say(f"build {build['manifest'][:16]}… packed and uploaded, {build['bytes']} bytes")
         template = hansa("templates", "render", "vllm", "--set", "max_model_len=512")
         self.say(f"vLLM template rendered, digest {template['digest'][:16]}…")
-        facts = json.loads((package / "config.json").read_text())
-        self.model = self._create("models", model_record(build, template, facts))
+        self.model = self._create("models", model_record(build["manifest"], template, package))
         self.agent = self._create("agents", agent_record(self.model))
-        self.facts.update(model=self.model, agent=self.agent, build=build["digest"])
+        self.facts.update(model=self.model, agent=self.agent, build=build["manifest"])
         return f"model {self.model[:10]}… and agent {self.agent[:10]}… signed by ada, taken by A"
 
     def replicate(self) -> str:
@@ -109,7 +111,7 @@ class Story:
 
     def chat(self) -> str:
         """Step 5: the official client, streaming, through C to B, with order and receipts."""
-        self.key = hansa("keys", "create", "--label", "demo agent", node=self.nodes["C"])["key"]
+        self.key = hansa("keys", "create", "demo-agent", node=self.nodes["C"])["key"]
         report = self._ask()
         self.say(f"the answer streamed in {report['events']} events: {report['text'][:60]!r}")
         if report["events"] < 3 or not report["text"]:
@@ -205,7 +207,7 @@ class Story:
 
     def _offers(self, name: str) -> list[dict[str, Any]]:
         found = hansa("offers", node=self.nodes[name])
-        return [one for one in found if one["record"] == self.model]
+        return [one for one in found["items"] if one["record"] == self.model]
 
     def _ask(self) -> dict[str, Any]:
         url = f"{self.nodes['C'].url}/v1"
@@ -245,10 +247,16 @@ class Story:
         return secrets.token_bytes(32)
 
 
-def model_record(
-    build: dict[str, Any], template: dict[str, Any], config: dict[str, Any]
-) -> dict[str, Any]:
+def parameters_of(weights: Path) -> int:
+    """Return the count of weights in a safetensors file, from its header."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(one["shape"]) for name, one in header.items() if name != "__metadata__")
+
+
+def model_record(build: str, template: dict[str, Any], package: Path) -> dict[str, Any]:
     """Return the AIModel of the tiny model, with the facts its own files state."""
+    config = json.loads((package / "config.json").read_text())
     return {
         "name": "Tiny Hanse",
         "version": "0.1.0",
@@ -256,15 +264,16 @@ def model_record(
         "license": "Apache-2.0",
         "model_type": "LLM",
         "framework": "PyTorch",
-        "parameters": build["parameters"],
+        "parameters": parameters_of(package / "model.safetensors"),
         "quantization": "BF16",
         "context_length": config["max_position_embeddings"],
         "tags": ["demo", "tiny"],
         "capabilities": ["chat"],
         "formfile_template": template["digest"],
         "price": {"input": PRICE_INPUT, "output": PRICE_OUTPUT},
+        "pricing_tier": "paid",
         "royalty_bps": ROYALTY_BPS,
-        "builds": [build["digest"]],
+        "builds": [build],
         "resource_requirements": {
             "min_vcpus": 1, "recommended_vcpus": 2,
             "min_memory_mb": 2048, "recommended_memory_mb": 4096,
