@@ -2,25 +2,23 @@
 
 resolve the record -> does it fit this machine -> fetch the build -> install the engine if it is
 missing -> render the engine's arguments -> start it under the supervisor -> prove it with a real
-request -> offer it. What is served is remembered, so that a restart serves it again or says why not.
+request -> offer it. What is served is remembered: a restart serves it again, or says why not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from crdt import HansaError, ManifestDigest, OperationId, RecordId, RecordKind
+from crdt import HansaError, ManifestDigest, RecordId, RecordKind
 from inference import CannotServe, EngineFailed, Offer
 from inference.engines import (
     EngineEnvironment,
@@ -31,6 +29,17 @@ from inference.engines import (
     SupervisorLimits,
     install,
 )
+from node.serving.ports import (
+    BuildSource,
+    Planner,
+    Prepared,
+    Records,
+    ServedModel,
+    ServeProgress,
+    ServingTerms,
+    prices,
+)
+from node.serving.state import STATE_FILE, recall, remember
 
 if TYPE_CHECKING:
     from node.builds import FetchProgress
@@ -39,120 +48,7 @@ if TYPE_CHECKING:
 
 logger = structlog.stdlib.get_logger(__name__)
 
-STATE_FILE = "serving.json"
-STATE_BYTES_MAX = 64 * 1024
 LISTENER_COUNT_MAX = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ServeProgress:
-    """One step on the way to an offer.
-
-    Attributes:
-        step: `resolving`, `planning`, `fetching`, `installing`, `starting`, `proving`, `ready`,
-            `failed` or `stopped`.
-        done, total: Bytes when fetching, megabytes when installing; 0 is unknown.
-    """
-
-    record: RecordId
-    step: str
-    text: str
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """How this machine will run one model, and why so.
-
-    Attributes:
-        environment: The engine's environment, installed or not.
-        argv: Arguments of the engine's command; `{port}` is the port that is chosen for it.
-        reasons: Sentences for the operator: device, sizes, limits.
-    """
-
-    engine: str
-    environment: EngineEnvironment
-    device: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    context: int
-    slots: int
-    reasons: tuple[str, ...] = ()
-
-
-class Planner(Protocol):
-    """Decides how a model runs here; `node.planning` fits."""
-
-    def check(self, model: AIModel) -> tuple[str, ...]:
-        """Return why the model fits this machine, before anything is fetched.
-
-        Raises:
-            UserFault: it does not; the message names the term that is too large.
-        """
-        ...
-
-    def prepare(self, model: AIModel, tree: Path, served_name: str) -> Prepared:
-        """Return how to run the model whose files are in `tree`.
-
-        Raises:
-            UserFault: it does not fit, or its template cannot be rendered.
-        """
-        ...
-
-
-class Records(Protocol):
-    """What serving reads of the catalogue."""
-
-    def record(self, record: RecordId) -> RecordState | None:
-        """Return a record as it stands."""
-        ...
-
-
-class BuildSource(Protocol):
-    """What serving needs of builds; `Builds` fits."""
-
-    def has(self, digest: ManifestDigest) -> bool:
-        """Whether a build is complete here."""
-        ...
-
-    async def fetch(
-        self, digest: ManifestDigest, progress: Callable[[FetchProgress], None] = ...
-    ) -> Path:
-        """Return the folder of a build's files, fetched if need be."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ServingTerms:
-    """What the operator adds to offers; None takes what the record asks."""
-
-    price_input: int | None = None
-    price_output: int | None = None
-    region: str = ""
-    model_count_max: int = 4
-    install: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """One model this node serves, is bringing up, or could not bring up."""
-
-    record: RecordId
-    state: str
-    problem: str = ""
-    served_name: str = ""
-    version: OperationId | None = None
-    manifest: ManifestDigest | None = None
-    engine: str = ""
-    device: str = ""
-    url: str = ""
-    reasons: tuple[str, ...] = ()
-    since_s: float = 0.0
-    restarts: int = 0
-    pid: int | None = None
-    log: str = ""
-    offer: Offer | None = None
 
 
 ProgressCallback = Callable[[ServeProgress], None]
@@ -248,13 +144,13 @@ class Serving:
         self._on_change()
         await self._end(job)
 
-    def list(self) -> list[ServedModel]:
+    def served(self) -> list[ServedModel]:
         """Return what is served, being brought up, or failed, by record id."""
         return [self._served(self._jobs[record]) for record in sorted(self._jobs)]
 
     async def resume(self) -> None:
         """Begin to serve again what was served when the node stopped; returns at once."""
-        for record in self._recall()[: self._terms.model_count_max]:
+        for record in recall(self._folder / STATE_FILE)[: self._terms.model_count_max]:
             if record in self._jobs:
                 continue
             job = self._begin(record)
@@ -348,6 +244,7 @@ class Serving:
         assert isinstance(model, AIModel), "a valid model record holds a model"
         if model.status == "withdrawn":
             raise CannotServe(f"{state.slug} was withdrawn by its owner")
+        prices(model, self._terms)  # asked now, before anything is fetched
         if not model.builds:
             raise CannotServe(
                 f"{state.slug} names no build, so there are no weights to serve; its owner adds "
@@ -425,12 +322,13 @@ class Serving:
     def _offer(
         self, job: _Job, state: RecordState, model: AIModel, digest: ManifestDigest
     ) -> Offer:
+        from registry import plain
+
         assert job.supervisor is not None
         assert job.prepared is not None
-        proof, terms, price = job.supervisor.proof, self._terms, model.price
+        proof = job.supervisor.proof
         assert proof is not None, "only a proven engine is offered"
-        price_input = price.input if terms.price_input is None else terms.price_input
-        cached = price.cached_input
+        price_input, price_output, price_cached = prices(model, self._terms)
         return Offer(
             record=job.record,
             version=state.operation.id,
@@ -438,12 +336,12 @@ class Serving:
             served_name=job.supervisor.launch.model,
             engine=job.prepared.engine,
             device=job.prepared.device,
-            quantization=_quantization(model),
+            quantization=plain(model.quantization) or "",
             context=job.prepared.context,
             price_input=price_input,
-            price_output=price.output if terms.price_output is None else terms.price_output,
-            price_cached=price_input if cached is None else min(cached, price_input),
-            region=terms.region,
+            price_output=price_output,
+            price_cached=price_cached,
+            region=self._terms.region,
             running=0,
             waiting=0,
             slots=job.prepared.slots,
@@ -489,36 +387,7 @@ class Serving:
             listener(job.last)
 
     def _remember(self) -> None:
-        """Write the list of what is served; whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / STATE_FILE
-        partial_path = path.with_suffix(".partial")
-        records = sorted(record.hex() for record in self._jobs)
-        with partial_path.open("w") as file:
-            json.dump({"version": 1, "records": records}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial_path.replace(path)
-
-    def _recall(self) -> list[RecordId]:
-        return recall(self._folder / STATE_FILE)
-
-
-def recall(path: Path) -> list[RecordId]:
-    """Return the records that a file says are served; an unreadable file is nothing, and logged."""
-    try:
-        if path.stat().st_size > STATE_BYTES_MAX:
-            raise ValueError(f"it is over {STATE_BYTES_MAX} bytes")
-        value = json.loads(path.read_text())
-        records = [RecordId(bytes.fromhex(text)) for text in value["records"]]
-        if any(len(record) != 32 for record in records):
-            raise ValueError("a record id is 32 bytes")
-        return records
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("list of served models not read", path=str(path), reason=str(error))
-        return []
+        remember(self._folder / STATE_FILE, self._jobs)
 
 
 def _is_up(job: _Job) -> bool:
@@ -531,10 +400,3 @@ def _is_up(job: _Job) -> bool:
 def _log_failure(record: RecordId, task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.warning("not served again", record=record.hex(), reason=str(error))
-
-
-def _quantization(model: AIModel) -> str:
-    value = model.quantization
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else value.text[:64]
