@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -11,6 +12,8 @@ from crdt.frames import ANSWER_ID_COUNT_MAX
 from crdt.ids import ItemId, PeerId
 from crdt.replica import Cursor
 
+ARRIVAL_PATHS = ("local", "gossip", "catch-up")
+"""How an item can come; one fetched by id, because something cited or listed it, is catch-up."""
 START = Cursor(b"", 0)
 """Nothing read yet."""
 
@@ -79,11 +82,16 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """How far the node has read its peers."""
+    """How far the node has read its peers.
+
+    Attributes:
+        arrivals: Items taken in since the start, by the way they came (`ARRIVAL_PATHS`).
+    """
 
     peers: tuple[PeerStatus, ...]
     pending_count: int
     item_n: int
+    arrivals: Mapping[str, int]
 
 
 @dataclass(slots=True)

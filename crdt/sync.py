@@ -51,6 +51,7 @@ from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox
 from crdt.progress import (
+    ARRIVAL_PATHS,
     PeerProgress,
     PeerStatus,
     Phase,
@@ -80,6 +81,7 @@ class SyncMachine:
         self._bulk_until_ms = 0
         self._fresh_until_ms = -1
         self._outbox = Outbox(self._network)
+        self._arrivals = dict.fromkeys(ARRIVAL_PATHS, 0)
 
     def handle(self, event: Event, *, now_ms: int) -> list[Effect]:
         """Apply one event and return what must now be done, in order.
@@ -112,7 +114,8 @@ class SyncMachine:
             PeerStatus(peer.id, peer.phase.value, peer.cursor.n, peer.last_n, peer.synced)
             for peer in self._peers.values()
         )
-        return SyncStatus(peers, len(self._replica.pending), self._replica.storage.last_n)
+        pending, last_n = len(self._replica.pending), self._replica.storage.last_n
+        return SyncStatus(peers, pending, last_n, dict(self._arrivals))
 
     # -- connections and time
 
@@ -152,6 +155,7 @@ class SyncMachine:
 
     def _on_local(self, token: int, items: tuple[Item, ...], now_ms: int) -> list[Effect]:
         accepted = self._replica.accept(items, source=LOCAL, now_ms=now_ms)
+        self._arrivals["local"] += len(accepted.admitted)
         self._outbox.put(admission.item for admission in accepted.admitted)
         effects: list[Effect] = [Settled(token, accepted.outcomes), *_changed(accepted)]
         effects += self._outbox.flush(now_ms)
@@ -176,6 +180,7 @@ class SyncMachine:
             unknown = set(frame.ids) - self._replica.storage.known(frame.ids)
             return self._want(forwarder, [id_ for id_ in frame.ids if id_ in unknown], now_ms)
         accepted = self._replica.accept(frame.items, source=event.forwarder, now_ms=now_ms)
+        self._arrivals["gossip"] += len(accepted.admitted)
         effects = _changed(accepted)
         if accepted.faults:
             # Whoever passes gossip on has judged its bytes only: the author answers for the rest.
@@ -405,6 +410,7 @@ class SyncMachine:
     # -- small steps
 
     def _after_items(self, peer: PeerProgress, accepted: Accepted, now_ms: int) -> list[Effect]:
+        self._arrivals["catch-up"] += len(accepted.admitted)
         effects = _changed(accepted)
         for source, fault in accepted.faults[: self._limits.fault_score_max]:
             effects += self._blame(source or peer.id, fault, now_ms)
