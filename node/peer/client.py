@@ -7,6 +7,7 @@ reach nobody but the peer that was meant.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import ssl
 import time
@@ -24,6 +25,7 @@ from node.peer.identity import NodeKey, PeerEndpoint, check_certificate
 CONNECT_S = 5.0
 CONNECTION_COUNT_MAX = 256
 CONNECTION_COUNT_PER_HOST_MAX = 64
+BODY_BYTES_AT_ONCE = 512 * 1024
 _REFUSAL_BYTES_MAX = 2048
 
 
@@ -154,7 +156,7 @@ class PeerSession:
             async with self._opened().request(
                 method,
                 URL(endpoint.url(path), encoded=True),
-                data=body or None,
+                data=_payload(body),
                 headers=sent,
                 timeout=timeout,
                 ssl=_PeerPin(endpoint),
@@ -187,6 +189,11 @@ class PeerSession:
                 max_field_size=16384,
             )
         return self._session
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as aiohttp sends it without holding up the event loop, whatever its size."""
+    return io.BytesIO(body) if len(body) > BODY_BYTES_AT_ONCE else body or None
 
 
 async def refusal(endpoint: PeerEndpoint, response: aiohttp.ClientResponse) -> PeerRefused:

@@ -92,6 +92,12 @@ async def test_a_peer_is_known_by_its_key_and_its_body_arrives(
     ]
 
 
+async def test_a_large_body_arrives_whole(served: Served, session: PeerSession) -> None:
+    body = bytes(3_000_000)
+    async with session.post(served.endpoint, "/peer/v1/echo", body) as answer:
+        assert await answer.read() == body
+
+
 async def test_nothing_is_sent_to_a_server_with_another_key(session: PeerSession) -> None:
     impostor = await start(STRANGER)
     meant = replace(impostor.endpoint, peer=SERVER.peer)
