@@ -128,7 +128,7 @@ class Ledger:
         for kept in self.store.unfinished():
             if kept.side is Side.CONSUMER:
                 self.payer.adopt(kept)
-                if kept.open_calls and not kept.forked:
+                if not kept.forked:
                     self.settling.wake(kept.lane.id)
             else:
                 self.payee.adopt(kept)
@@ -148,6 +148,8 @@ class Ledger:
             RemoteFault: it is not in order.
         """
         settle = decode_settle(raw, self._network)
+        if settle.agreed is not None:
+            await self._agree(settle.agreed, settle.genesis)
         return encode_claimed(await self.payee.settle(settle), self._network)
 
     async def on_countersigned(self, raw: bytes) -> bytes:
@@ -156,13 +158,18 @@ class Ledger:
         Raises:
             RemoteFault: it is not a receipt this node claimed, or not the consumer's.
         """
-        agreed = await self.payee.agree(decode_agreed(raw, self._network))
-        self.settling.publish_soon(agreed.receipt.lane.id, agreed.item, (self._genesis,))
-        return encode_agreed(agreed.item, self._network)
+        item, genesis = decode_agreed(raw, self._network)
+        await self._agree(item, genesis)
+        return encode_agreed(item, self._genesis, self._network)
 
     def uses(self, side: Side, first: int, last: int, *, count_max: int) -> list[LaneUse]:
         """Return what this node used or served in the epochs `first..last`, newest first."""
         return self.store.uses(side, first, last, count_max=count_max)
+
+    async def _agree(self, item: Item, consumer: Item) -> None:
+        agreed = await self.payee.agree(item, consumer=consumer)
+        if agreed is not None:
+            self.settling.publish_soon(agreed.receipt.lane.id, item, (self._genesis, consumer))
 
     def _used(self, lane_id: bytes) -> None:
         self.settling.wake(lane_id)

@@ -214,11 +214,8 @@ class Payee:
     async def settle(self, settle: Settle) -> Claimed:
         """Return a claim over what the consumer reports and this node served; durable first.
 
-        Raises:
-            RemoteFault: it is not a lane of ours, or its countersigned receipt is not right.
+        The receipt that came along is the caller's to `agree` before.
         """
-        if settle.agreed is not None:
-            await self.agree(settle.agreed, consumer=settle.genesis)
         ended = tuple(call for call in settle.calls if call.nonce not in self._under_way)
         book = self._known_book(settle.lane)
         if book is None:
@@ -241,8 +238,8 @@ class Payee:
         claim = sign_receipt(answer.receipt, self._key) if answer.receipt else None
         return Claimed(self._genesis, claim, answer.calls, answer.disputes)
 
-    async def agree(self, item: Item, *, consumer: Item | None = None) -> Agreed:
-        """Take a countersigned receipt; return it once it is durable. Again is the same as once.
+    async def agree(self, item: Item, *, consumer: Item | None = None) -> Agreed | None:
+        """Take a countersigned receipt; return it once it is durable, or None if it is not new.
 
         Args:
             consumer: The consumer's first entry, if it came along.
@@ -261,7 +258,8 @@ class Payee:
         if book is None:
             raise NotOurLane(f"lane {lane.id.hex()[:16]} is not known here")
         before = (book.unsigned_picos, book.unsigned_count)
-        for effect in book.handle(ClaimAgreed(agreed)):
+        effects = book.handle(ClaimAgreed(agreed))
+        for effect in effects:
             assert isinstance(effect, KeepAgreed)
             self._store.keep_agreed(
                 Side.PROVIDER, lane, item, agreed.receipt.sequence, effect.settled
@@ -274,7 +272,7 @@ class Payee:
         await self._store.flush()
         if not book.unsigned_count:
             self._books.pop(lane.id, None)
-        return agreed
+        return agreed if effects else None
 
     def _known_order(self, headers: Mapping[str, str], now_s: int) -> _KnownOrder:
         """Return the order a call came with, its signature checked once in its life."""

@@ -105,6 +105,8 @@ class PayerLane:
     book: ConsumerLane
     peer: PeerId
     agreed: Item | None = None
+    delivered: bool = True
+    """Whether the provider has said that it holds `agreed`."""
 
 
 class Payer:
@@ -216,13 +218,16 @@ class Payer:
             forked=kept.forked,
             seen=[(receipt.sequence, claim) for receipt, claim, _ in kept.claims],
         )
-        self.lanes[kept.lane.id] = PayerLane(book, kept.peer, kept.agreed)
+        delivered = kept.delivered or kept.agreed is None
+        self.lanes[kept.lane.id] = PayerLane(book, kept.peer, kept.agreed, delivered)
 
     def report(self, lane_id: bytes) -> Settle | None:
-        """Return what to send to settle a lane; None when nothing is open."""
+        """Return what to send to settle a lane; None when nothing is left to settle."""
         lane = self.lanes[lane_id]
         calls = lane.book.report()
-        return Settle(lane_id, self._genesis, lane.agreed, calls) if calls else None
+        if not calls and lane.delivered:
+            return None
+        return Settle(lane_id, self._genesis, lane.agreed, calls)
 
     async def claimed(self, lane_id: bytes, claimed: Claimed) -> Item | None:
         """Judge a provider's answer; return the receipt to send back, already durable.
@@ -250,7 +255,7 @@ class Payer:
                     self._store.keep_agreed(
                         Side.CONSUMER, receipt.lane, agreed, receipt.sequence, settled
                     )
-                    lane.agreed = agreed
+                    lane.agreed, lane.delivered = agreed, False
                 case Forked(sequence, first, second):
                     self._store.keep_fork(lane.book.lane, sequence, first, second)
                 case KeepDisputes(disputes):
@@ -263,7 +268,7 @@ class Payer:
     def forget(self, lane_id: bytes) -> None:
         """Drop a lane that has nothing open from memory; the store keeps it."""
         lane = self.lanes.get(lane_id)
-        if lane is not None and not lane.book.unsigned_count:
+        if lane is not None and not lane.book.unsigned_count and lane.delivered:
             del self.lanes[lane_id]
 
     def _disputed(self, lane: PayerLane, event: DisputesReceived) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from crdt import HansaError, Item, NetworkId, Outcome, PeerId, Status
 from node.ledger.errors import SettlementRefused
-from node.ledger.payer import Payer
+from node.ledger.payer import Payer, PayerLane
 from node.ledger.store import LedgerStore
 from node.ledger.wire import (
     ANSWER_BYTES_MAX,
@@ -87,6 +87,7 @@ class Settling:
         self._publish_due: float | None = None
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
+        self._working = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -122,18 +123,20 @@ class Settling:
 
     async def settled(self) -> None:
         """Return once nothing is left to settle or publish (for tests and graceful stops)."""
-        while self._due or self._items:
+        while self._working or self._due or self._items:
             self._idle.clear()
             await self._idle.wait()
 
     async def _run(self) -> None:
         while True:
             self._changed.clear()
+            self._working = True
             now = self._now()
             for lane_id in [one for one, due in self._due.items() if due <= now]:
                 await self._settle_one(lane_id)
             if self._publish_due is not None and self._publish_due <= now:
                 await self._publish_all()
+            self._working = False
             self._idle.set()
             times = [*self._due.values()]
             if self._publish_due is not None:
@@ -178,15 +181,24 @@ class Settling:
             return False
         before = lane.book.unsigned_count
         raw = await self._ask(lane.peer, SETTLE_PATH, encode_settle(report, self._network))
+        # The report carried the last receipt along, and the provider took it before it answered.
+        self._delivered(lane, report.agreed)
         claimed: Claimed = decode_claimed(raw, self._network)
         item = await self._payer.claimed(lane_id, claimed)
         if item is not None:
             self.publish_soon(lane_id, item, (report.genesis, claimed.genesis))
-            await self._ask(lane.peer, COUNTERSIGN_PATH, encode_agreed(item, self._network))
+            body = encode_agreed(item, report.genesis, self._network)
+            await self._ask(lane.peer, COUNTERSIGN_PATH, body)
+            self._delivered(lane, item)
         left = lane.book.unsigned_count
-        if left == before and not lane.book.forked:
+        if left and left == before and not lane.book.forked:
             raise SettlementRefused(f"the provider says nothing of {left} calls yet")
         return bool(left) and not lane.book.forked
+
+    def _delivered(self, lane: PayerLane, item: Item | None) -> None:
+        if item is not None and item == lane.agreed:
+            lane.delivered = True
+            self._store.mark_delivered(lane.book.lane.id, item)
 
     async def _ask(self, peer: PeerId, path: str, body: bytes) -> bytes:
         """Return what a peer answers at the first of its endpoints that does.

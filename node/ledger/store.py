@@ -77,6 +77,7 @@ class KeptLane:
     peer: PeerId
     agreed: Item | None
     published: bool
+    delivered: bool
     forked: bool
     open_calls: tuple[Call, ...]
     claims: tuple[tuple[Receipt, Signed, tuple[Call, ...]], ...]
@@ -175,8 +176,9 @@ class LedgerStore:
                     settled: Sequence[bytes]) -> None:  # fmt: skip
         """Remember an agreed receipt; what it settles needs no more settling."""
         self._write(
-            "UPDATE lanes_v1 SET agreed = ?, published = 0 WHERE role = ? AND lane = ?",
-            item.raw, int(side), lane.id,
+            "UPDATE lanes_v1 SET agreed = ?, published = 0, delivered = ?"
+            " WHERE role = ? AND lane = ?",
+            item.raw, int(side is Side.PROVIDER), int(side), lane.id,
         )  # fmt: skip
         self._mark(side, lane, settled, CallState.SETTLED)
         horizon = sequence if side is Side.PROVIDER else sequence - SEEN_COUNT_MAX
@@ -215,6 +217,13 @@ class LedgerStore:
             hash_, int(side), raw, expires_s,
         )  # fmt: skip
 
+    def mark_delivered(self, lane_id: bytes, item: Item) -> None:
+        """Note that the provider holds a lane's receipt."""
+        self._write(
+            "UPDATE lanes_v1 SET delivered = 1 WHERE role = ? AND lane = ? AND agreed = ?",
+            int(Side.CONSUMER), lane_id, item.raw,
+        )  # fmt: skip
+
     def mark_published(self, lane_id: bytes, item: Item) -> None:
         """Note that the log holds a lane's receipt."""
         self._write(
@@ -232,8 +241,10 @@ class LedgerStore:
     def unfinished(self) -> Iterator[KeptLane]:
         """Yield every lane that has something left to settle, publish or watch for forks."""
         for row in self._reader.execute(
-            "SELECT role, lane, fields, peer, agreed, published, forked FROM lanes_v1 AS l"
-            " WHERE (published = 0 AND agreed IS NOT NULL) OR EXISTS (SELECT 1 FROM calls_v1 AS c"
+            "SELECT role, lane, fields, peer, agreed, published, delivered, forked"
+            " FROM lanes_v1 AS l"
+            " WHERE (published + delivered < 2 AND agreed IS NOT NULL)"
+            " OR EXISTS (SELECT 1 FROM calls_v1 AS c"
             " WHERE c.state = 0 AND c.role = l.role AND c.lane = l.lane)"
         ).fetchall():
             yield self._kept(row)
@@ -241,7 +252,8 @@ class LedgerStore:
     def lane(self, side: Side, lane_id: bytes) -> KeptLane | None:
         """Return one lane, or None when it is new."""
         row = self._reader.execute(
-            "SELECT role, lane, fields, peer, agreed, published, forked FROM lanes_v1"
+            "SELECT role, lane, fields, peer, agreed, published, delivered, forked"
+            " FROM lanes_v1"
             " WHERE role = ? AND lane = ?",
             (int(side), lane_id),
         ).fetchone()
@@ -268,7 +280,7 @@ class LedgerStore:
         return found
 
     def _kept(self, row: tuple[Any, ...]) -> KeptLane:
-        role, lane_id, fields, peer, agreed, published, forked = row
+        role, lane_id, fields, peer, agreed, published, delivered, forked = row
         calls = self._reader.execute(
             "SELECT call FROM calls_v1 WHERE state = 0 AND role = ? AND lane = ? ORDER BY n",
             (role, lane_id),
@@ -283,6 +295,7 @@ class LedgerStore:
             peer=PeerId(peer),
             agreed=unpack_item(agreed) if agreed else None,
             published=bool(published),
+            delivered=bool(delivered),
             forked=bool(forked),
             open_calls=tuple(open_call(raw) for (raw,) in calls),
             claims=tuple(

@@ -114,19 +114,20 @@ def decode_claimed(raw: bytes, network: NetworkId) -> Claimed:
     )
 
 
-def encode_agreed(item: Item, network: NetworkId) -> bytes:
-    """Return the bytes that bring a countersigned receipt back."""
-    return encode(["agreed", VERSION, network, item.raw])
+def encode_agreed(item: Item, genesis: Item, network: NetworkId) -> bytes:
+    """Return the bytes that bring a countersigned receipt back, with its sender's account."""
+    return encode(["agreed", VERSION, network, item.raw, genesis.raw])
 
 
-def decode_agreed(raw: bytes, network: NetworkId) -> Item:
-    """Return the receipt in `raw`.
+def decode_agreed(raw: bytes, network: NetworkId) -> tuple[Item, Item]:
+    """Return the receipt in `raw`, and the account of who sent it.
 
     Raises:
         MalformedBytes, WrongNetwork: it is not one.
     """
-    parts = _open(raw, network, tag="agreed", count=4, bytes_max=AGREED_BYTES_MAX)
-    return unpack_item(field(parts[3], bytes, "agreed receipt"))
+    parts = _open(raw, network, tag="agreed", count=5, bytes_max=AGREED_BYTES_MAX)
+    receipt = unpack_item(field(parts[3], bytes, "agreed receipt"))
+    return receipt, unpack_item(field(parts[4], bytes, "genesis"))
 
 
 def _open(

@@ -9,7 +9,8 @@ CREATE TABLE lanes_v1 (
     other BLOB NOT NULL,                -- the other party's account
     peer TEXT NOT NULL,                 -- the other party's node, to settle with
     agreed BLOB,                        -- the highest agreed receipt, as a replicated item
-    published INTEGER NOT NULL DEFAULT 0,
+    published INTEGER NOT NULL DEFAULT 0,   -- the replicated log holds it
+    delivered INTEGER NOT NULL DEFAULT 1,   -- the provider holds it
     forked INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (role, lane)
 ) STRICT;
