@@ -1,0 +1,43 @@
+"""The machine as containers limit it, and as nvidia-smi says it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from node.hardware import GpuHardware, parse_gpus, read_hardware
+
+GIB = 2**30
+
+
+def test_this_machine_has_something(tmp_path):
+    found = read_hardware(tmp_path / "not" / "there", cgroup=tmp_path)
+    assert found.vcpus == len(os.sched_getaffinity(0))
+    assert 0 < found.memory_free_bytes <= found.memory_bytes
+    assert found.disk_free_bytes > 0
+
+
+def test_a_container_s_limits_count(tmp_path):
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    (tmp_path / "memory.max").write_text(f"{GIB}\n")
+    (tmp_path / "memory.current").write_text(f"{GIB // 4}\n")
+    found = read_hardware(tmp_path, cgroup=tmp_path)
+    assert found.vcpus == 1
+    assert found.memory_bytes == GIB
+    assert found.memory_free_bytes <= GIB * 3 // 4
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory"), [("max 100000", "max"), ("x", "y"), ("", ""), ("1 0", "1")]
+)
+def test_odd_limits_do_no_harm(tmp_path, cpu, memory):
+    (tmp_path / "cpu.max").write_text(cpu)
+    (tmp_path / "memory.max").write_text(memory)
+    (tmp_path / "memory.current").write_text("0")
+    assert read_hardware(tmp_path, cgroup=tmp_path).vcpus >= 1
+
+
+def test_gpus_are_read_and_odd_rows_left_out():
+    text = "0, NVIDIA H200, 143771, 143000\n1, NVIDIA H200, [N/A], [N/A]\nnonsense\n\n"
+    assert parse_gpus(text) == (GpuHardware(0, "NVIDIA H200", 143771 << 20, 143000 << 20),)
