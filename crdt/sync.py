@@ -62,6 +62,10 @@ from crdt.progress import (
 from crdt.replica import LOCAL, Accepted, Cursor, Replica
 
 
+MALFORMED_WEIGHT = 6
+"""Faults that an answer that makes no sense counts as: two within 20 s are enough."""
+
+
 class SyncMachine:
     """Keeps a replica in step with its peers; one per node."""
 
@@ -283,7 +287,7 @@ class SyncMachine:
             return self._on_page(peer, event.raw, now_ms)
         except RemoteFault as fault:
             effects = self._give_up(peer, now_ms)
-            return effects + self._blame(peer.id, fault, now_ms, weight=5)
+            return effects + self._blame(peer.id, fault, now_ms, weight=MALFORMED_WEIGHT)
         except Exception:
             self._give_up(peer, now_ms)
             raise

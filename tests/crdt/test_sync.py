@@ -1,0 +1,332 @@
+"""The sync machine, one event at a time: what it answers, asks, ignores and refuses."""
+
+from __future__ import annotations
+
+import random
+from typing import TypeVar
+
+import pytest
+
+from crdt import (
+    AnswerReceived,
+    Changed,
+    DropPeer,
+    Effect,
+    Gossip,
+    GossipReceived,
+    Heartbeat,
+    Item,
+    ItemId,
+    LocalItems,
+    PeerConnected,
+    PeerId,
+    PeerLost,
+    Reply,
+    RequestFailed,
+    RequestReceived,
+    SendRequest,
+    Settled,
+    SyncLimits,
+    SyncMachine,
+    WakeAt,
+    WorldFault,
+    sha3,
+)
+from crdt.budgets import TokenBucket
+from crdt.frames import (
+    CatchUp,
+    CatchUpMode,
+    Fetch,
+    Have,
+    Ops,
+    decode_caught_up,
+    decode_fetched,
+    decode_gossip,
+    decode_request,
+    encode_caught_up,
+    encode_fetched,
+    encode_have,
+    encode_ops,
+    encode_request,
+)
+from crdt.outbox import FRAME_BURST, ITEM_BYTES_MAX, Outbox
+from node.storage.memory import MemoryDisk, MemoryStorage
+from tests.crdt.replicas import PEER, new_replica
+from tests.writers import NETWORK, Writer
+
+ANN = Writer("ann")
+OTHER = PeerId("other")
+EPOCH = b"p" * 16
+T = TypeVar("T")
+
+
+class Bench:
+    """A machine, and the last time it was told of."""
+
+    def __init__(self, limits: SyncLimits | None = None) -> None:
+        self.disk = MemoryDisk(b"e" * 16)
+        self.machine = SyncMachine(new_replica(self.disk), random.Random(1), limits)
+        self.now_ms = 1_000
+
+    def __call__(self, event: object) -> list[Effect]:
+        return self.machine.handle(event, now_ms=self.now_ms)  # type: ignore[arg-type]
+
+    def connect(self, peer: PeerId = PEER) -> SendRequest:
+        return only(self(PeerConnected(peer)), SendRequest)
+
+    def answer(self, request: SendRequest, raw: bytes) -> list[Effect]:
+        return self(AnswerReceived(request.peer, request.request, raw))
+
+
+def only(effects: list[Effect], kind: type[T]) -> T:
+    found = [effect for effect in effects if isinstance(effect, kind)]
+    assert len(found) == 1, effects
+    return found[0]
+
+
+def page(*items: Item, ids: tuple[ItemId, ...] = (), n: int = 0, done: bool = True) -> bytes:
+    count = len(items) + len(ids)
+    return encode_caught_up(
+        network=NETWORK,
+        epoch=EPOCH,
+        next_n=n + count,
+        last_n=n + count,
+        done=done,
+        raws=[item.raw for item in items],
+        ids=ids,
+    )
+
+
+def asked(effect: SendRequest) -> CatchUp | Fetch:
+    return decode_request(effect.raw, NETWORK)
+
+
+def test_a_new_peer_is_asked_for_everything_and_then_from_where_it_ended() -> None:
+    bench = Bench()
+    first = bench.connect()
+    assert asked(first) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+    effects = bench.answer(first, page(ANN.genesis, done=False))
+    assert asked(only(effects, SendRequest)) == CatchUp(EPOCH, 1, CatchUpMode.ITEMS)
+    effects = bench.answer(only(effects, SendRequest), page(ANN.put(), n=1))
+    assert not [effect for effect in effects if isinstance(effect, SendRequest)]
+    assert bench.disk.cursors[PEER].n == 2
+    bench.now_ms += 40_000
+    again = asked(only(bench(Heartbeat()), SendRequest))
+    assert again == CatchUp(EPOCH, 2, CatchUpMode.IDS)
+
+
+def test_only_one_peer_sends_whole_items_and_the_next_is_asked_when_it_fails() -> None:
+    bench = Bench()
+    first = bench.connect()
+    assert not [e for e in bench(PeerConnected(OTHER)) if isinstance(e, SendRequest)]
+    effects = bench(RequestFailed(PEER, first.request, "timeout"))
+    bench.now_ms = only(effects[-1:], WakeAt).at_ms
+    assert only(bench(Heartbeat()), SendRequest).peer == OTHER
+
+
+def test_a_page_of_ids_is_passed_only_when_its_items_are_here() -> None:
+    bench = Bench()
+    bench.answer(bench.connect(), page())
+    put = ANN.put()
+    bench.now_ms += 40_000
+    ask = only(bench(Heartbeat()), SendRequest)
+    fetch = only(bench.answer(ask, page(ids=(ANN.genesis.id, put.id))), SendRequest)
+    assert asked(fetch) == Fetch((ANN.genesis.id, put.id))
+    assert bench.disk.cursors.get(PEER) is None or bench.disk.cursors[PEER].n == 0
+    # A prefix that fits: the rest is asked for again.
+    rest = only(bench.answer(fetch, encode_fetched([ANN.genesis.raw], (), NETWORK)), SendRequest)
+    assert asked(rest) == Fetch((put.id,))
+    bench.answer(rest, encode_fetched([put.raw], (), NETWORK))
+    assert bench.disk.cursors[PEER].n == 2
+    assert put.id in bench.disk.numbers
+
+
+def test_what_another_peer_is_sending_is_waited_for_once() -> None:
+    bench = Bench()
+    bench.answer(bench.connect(), page())
+    bench.now_ms += 40_000
+    ids = (ANN.genesis.id,)
+    only(bench.answer(only(bench(Heartbeat()), SendRequest), page(ids=ids)), SendRequest)
+    ask = only(bench(PeerConnected(OTHER)), SendRequest)
+    assert not [e for e in bench.answer(ask, page(ids=ids)) if isinstance(e, SendRequest)]
+    bench.now_ms += 2_000
+    ask = only(bench(Heartbeat()), SendRequest)
+    fetch = only(bench.answer(ask, page(ids=ids)), SendRequest)
+    assert (fetch.peer, asked(fetch)) == (OTHER, Fetch(ids))
+
+
+def test_gossip_that_cites_the_unknown_fetches_it_from_who_passed_it_on() -> None:
+    bench = Bench()
+    bench.connect()
+    put = ANN.put()
+    effects = bench(GossipReceived(OTHER, PEER, encode_ops([put], NETWORK)))
+    fetch = only(effects, SendRequest)
+    assert (fetch.peer, asked(fetch)) == (PEER, Fetch((ANN.genesis.id,)))
+    # Not twice while it is under way.
+    more = ANN.put(slug="more")
+    again = bench(GossipReceived(OTHER, PEER, encode_ops([more], NETWORK)))
+    assert not [e for e in again if isinstance(e, SendRequest)]
+    effects = bench.answer(fetch, encode_fetched([ANN.genesis.raw], (), NETWORK))
+    assert only(effects, Changed).admitted_count == 3
+
+
+def test_an_announcement_is_fetched_unless_known() -> None:
+    bench = Bench()
+    bench.connect()
+    bench(LocalItems(1, (ANN.genesis,)))
+    put = ANN.put()
+    have = encode_have([ANN.genesis.id, put.id], NETWORK)
+    fetch = only(bench(GossipReceived(OTHER, PEER, have)), SendRequest)
+    assert asked(fetch) == Fetch((put.id,))
+
+
+def test_gossip_of_somebody_we_are_not_connected_to_is_left() -> None:
+    bench = Bench()
+    assert bench(GossipReceived(OTHER, OTHER, encode_ops([ANN.genesis], NETWORK))) == []
+    assert not bench.disk.items
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(page(ids=(ANN.genesis.id,)), id="the other mode"),
+        pytest.param(page(done=False), id="an empty page that is not the end"),
+        pytest.param(encode_fetched([], (), NETWORK), id="another answer"),
+        pytest.param(
+            encode_caught_up(
+                network=NETWORK, epoch=EPOCH, next_n=0, last_n=0, done=True, raws=[ANN.genesis.raw]
+            ),
+            id="a cursor that does not grow",
+        ),
+    ],
+)
+def test_a_peer_that_answers_nonsense_twice_is_dropped(raw: bytes) -> None:
+    bench = Bench()
+    assert not [e for e in bench.answer(bench.connect(), raw) if isinstance(e, DropPeer)]
+    bench.now_ms += 5_000
+    request = only(bench(Heartbeat()), SendRequest)
+    drop = only(bench.answer(request, raw), DropPeer)
+    assert (drop.peer, drop.ban_s) == (PEER, 300)
+    assert bench.machine.status().peers == ()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(encode_fetched([ANN.put().raw], (), NETWORK), id="not asked for"),
+        pytest.param(encode_fetched([], (ItemId(sha3(b"?")),), NETWORK), id="absent, not asked"),
+        pytest.param(encode_fetched([], (), NETWORK), id="nothing at all"),
+        pytest.param(encode_fetched([ANN.genesis.raw] * 2, (), NETWORK), id="the same twice"),
+        pytest.param(page(), id="a page"),
+    ],
+)
+def test_a_wrong_answer_to_a_fetch_counts_six(raw: bytes) -> None:
+    bench = Bench(SyncLimits(fault_score_max=5))
+    bench.connect()
+    have = encode_have([ANN.genesis.id], NETWORK)
+    fetch = only(bench(GossipReceived(OTHER, PEER, have)), SendRequest)
+    assert only(bench.answer(fetch, raw), DropPeer).peer == PEER
+
+
+def test_late_answers_and_failures_are_owed_nothing() -> None:
+    bench = Bench()
+    request = bench.connect()
+    assert bench(AnswerReceived(PEER, request.request + 1, b"junk")) == []
+    assert bench(RequestFailed(PEER, request.request + 1, "x")) == []
+    bench(PeerLost(PEER))
+    assert bench.answer(request, b"junk") == []
+    assert bench(PeerLost(PEER)) == []
+
+
+def test_requests_are_answered_from_the_store() -> None:
+    bench = Bench()
+    put = ANN.put()
+    bench(LocalItems(1, (ANN.genesis, put)))
+    bench.connect()
+    after = encode_request(CatchUp(b"e" * 16, 1, CatchUpMode.ITEMS), NETWORK)
+    reply = only(bench(RequestReceived(PEER, 7, after)), Reply)
+    answer = decode_caught_up(reply.raw, NETWORK)
+    assert (reply.token, answer.items, answer.next_n, answer.done) == (7, (put,), 2, True)
+    other_epoch = encode_request(CatchUp(b"x" * 16, 1, CatchUpMode.IDS), NETWORK)
+    answer = decode_caught_up(
+        only(bench(RequestReceived(PEER, 8, other_epoch)), Reply).raw, NETWORK
+    )
+    assert answer.ids == (ANN.genesis.id, put.id)
+    wanted = Fetch((put.id, ItemId(sha3(b"none"))))
+    reply = only(bench(RequestReceived(PEER, 9, encode_request(wanted, NETWORK))), Reply)
+    fetched = decode_fetched(reply.raw, NETWORK)
+    assert (fetched.items, fetched.absent) == ((put,), wanted.ids[1:])
+
+
+def test_strangers_and_those_over_their_budget_get_no_answer() -> None:
+    bench = Bench(SyncLimits(requests_per_s=1))
+    raw = encode_request(CatchUp(b"", 0, CatchUpMode.IDS), NETWORK)
+    assert only(bench(RequestReceived(PEER, 1, raw)), Reply).raw is None
+    bench.connect()
+    replies = [only(bench(RequestReceived(PEER, n, raw)), Reply).raw for n in range(4)]
+    assert [reply is not None for reply in replies] == [True, True, False, False]
+    bench.now_ms += 1_000
+    assert only(bench(RequestReceived(PEER, 9, raw)), Reply).raw is not None
+
+
+def test_a_full_disk_while_catching_up_asks_again_and_skips_nothing() -> None:
+    bench = Bench()
+    request = bench.connect()
+    bench.disk.failing_commits = 1
+    with pytest.raises(WorldFault):
+        bench.answer(request, page(ANN.genesis))
+    bench.now_ms += 5_000
+    again = only(bench(Heartbeat()), SendRequest)
+    assert asked(again) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+    bench.answer(again, page(ANN.genesis))
+    assert bench.disk.cursors[PEER].n == 1
+
+
+def test_a_local_write_is_settled_before_it_is_gossiped() -> None:
+    bench = Bench()
+    effects = bench(LocalItems(3, (ANN.genesis, ANN.put())))
+    kinds = [type(effect) for effect in effects]
+    assert kinds[:3] == [Settled, Changed, Gossip]
+    assert effects[0].token == 3  # type: ignore[union-attr]
+
+
+def test_the_outbox_paces_batches_and_falls_back_to_ids() -> None:
+    outbox = Outbox(NETWORK)
+    items = [ANN.put(b"x" * 30_000, slug=f"s{number}") for number in range(200)]
+    outbox.put(items)
+    first = outbox.flush(0)
+    assert 1 <= len(first) <= FRAME_BURST
+    assert outbox.flush(0) == []
+    frames = [*first]
+    now_ms = 0
+    while outbox:
+        now_ms = outbox.due_ms(now_ms)
+        frames += outbox.flush(now_ms)
+    opened = [decode_gossip(frame.raw, NETWORK) for frame in frames if isinstance(frame, Gossip)]
+    whole = [item.id for frame in opened if isinstance(frame, Ops) for item in frame.items]
+    announced = [id_ for frame in opened if isinstance(frame, Have) for id_ in frame.ids]
+    assert len(whole) * 30_000 <= ITEM_BYTES_MAX
+    assert sorted([*whole, *announced]) == sorted(item.id for item in items)
+    assert len(frames) / 20 <= now_ms / 1000 + FRAME_BURST / 20 + 1
+
+
+def test_a_bucket_refills_with_time_and_not_past_its_brim() -> None:
+    bucket = TokenBucket(rate_per_s=10, burst=5, now_ms=0)
+    assert [bucket.take(1, 0) for _ in range(6)] == [True] * 5 + [False]
+    assert bucket.wait_ms(1, 0) == 100
+    assert bucket.take(1, 100)
+    assert not bucket.take(6, 1_000_000)
+    bucket.owe(50, 1_000_000)
+    assert not bucket.take(1, 1_000_100)
+    assert bucket.take(1, 1_005_000)
+
+
+def test_the_status_shows_progress() -> None:
+    bench = Bench()
+    request = bench.connect()
+    assert bench.machine.status().peers[0].synced is False
+    bench.answer(request, page(ANN.genesis))
+    status = bench.machine.status()
+    assert (status.peers[0].n, status.peers[0].synced, status.item_n) == (1, True, 1)
+    assert MemoryStorage(bench.disk).last_n == 1
