@@ -31,7 +31,7 @@ class Hardware:
 
     Attributes:
         vcpus: Processors this process may use (affinity and cgroup quota considered).
-        memory_bytes, memory_free_bytes: RAM, and what of it is available, within the cgroup's limit.
+        memory_bytes, memory_free_bytes: RAM, and what of it is available (cgroup considered).
         disk_free_bytes: Free where builds are kept.
     """
 
@@ -107,6 +107,9 @@ def _cgroup_memory(cgroup: Path) -> tuple[int | None, int]:
     try:
         limit = (cgroup / "memory.max").read_text().strip()
         used = int((cgroup / "memory.current").read_text())
+        if (cgroup / "memory.stat").exists():  # cached files go when memory is wanted
+            rows = (line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+            used -= sum(int(row[1]) for row in rows if row[:1] == ["inactive_file"])
         return (None if limit == "max" else int(limit)), used
     except (OSError, ValueError):
         return None, 0
