@@ -376,7 +376,7 @@ def _progress(progress: ServeProgress) -> dict[str, object]:
     return {
         "record": progress.record.hex(),
         "step": progress.step,
-        "message": progress.text,
+        "text": progress.text,
         "done": progress.done,
         "total": progress.total,
     }

@@ -69,12 +69,14 @@ class ApiLimits:
     Attributes:
         body_bytes_max: Of JSON bodies; a route may declare another bound.
         body_bytes_top: The greatest bound of any route.
+        json_depth_max: Of JSON bodies that are read with `bodies.body_as`.
         body_s: A body has this long to arrive whole.
         idle_s: Idle connections are closed after this.
     """
 
     body_bytes_max: int = MIB
     body_bytes_top: int = 64 * MIB
+    json_depth_max: int = 32
     body_s: float = 30.0
     idle_s: float = 75.0
 

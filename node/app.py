@@ -1,0 +1,449 @@
+"""The one place that builds everything: a node out of its parts, started and stopped in order.
+
+Whatever can be wrong at start (a port, the disk, a newer store, a key) ends the start with one
+line and a stable exit status, and with everything that was begun taken down again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from contextlib import AsyncExitStack
+from importlib.metadata import version as distribution_version
+
+import structlog
+
+from crdt import (
+    AccountId,
+    NetworkId,
+    PeerId,
+    RecordId,
+    Replica,
+    SyncLimits,
+    SyncMachine,
+    network_id,
+    short,
+)
+from inference import Breaker, Offer
+from node.access import Access, operator_token
+from node.adverts import Adverts, adverts_protocol, adverts_topic
+from node.api.builds import routes as build_routes
+from node.api.docs import docs_routes
+from node.api.guard import Guard, creator_of
+from node.api.node_routes import NodeRoutes, Surroundings
+from node.api.node_views import NodeView
+from node.api.openai import OpenAIRoutes
+from node.api.records import check_outcome, record_routes
+from node.api.royalties import RoyaltyRoutes, peer_routes
+from node.api.server import ApiLimits, ApiServer
+from node.api.streams import Streams
+from node.builds import Builds, BuildStore
+from node.catalogue import Catalogue
+from node.config import Loaded, Settings
+from node.driver import Driver, ops_topic, sync_protocol
+from node.gateway import Consumer, EngineUpstream, Provider
+from node.identity import Identity, load_identity, lock_folder
+from node.ledger import Ledger, LedgerLimits, Party, Spending
+from node.ledger import Surroundings as LedgerSurroundings
+from node.logs import set_up_logs
+from node.metrics import Metrics
+from node.models import CatalogueModels
+from node.network import NetworkClient, NetworkSettings
+from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
+from node.planning import planner
+from node.serving import Serving, ServingTerms
+from node.storage import SqliteReader, open_storage
+from node.surroundings import AdvertisedSelf, reachable_hosts
+from registry import RegistryRules
+from royalties import ReceiptRules
+
+logger = structlog.stdlib.get_logger(__name__)
+STOP_MARGIN_S = 3.0
+"""Of the time to stop, what flushing and closing takes after the calls have ended."""
+
+
+def run(loaded: Loaded) -> None:
+    """Run a node until SIGTERM or SIGINT; return when everything is flushed and closed.
+
+    Raises:
+        HansaError: it could not start; the message is one line with the next step.
+    """
+    settings = loaded.settings
+    set_up_logs(level=settings.log.level, style=settings.log.format)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_run(settings))
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    node = Node(settings)
+    await node.start()
+    try:
+        print(node.banner(), flush=True)  # noqa: T201 - what `make run` promises to print
+        await stop.wait()
+        logger.info("stopping", at_most_s=settings.node.stop_s)
+    finally:
+        await node.stop()
+    logger.info("stopped")
+
+
+class Node:
+    """One running node. Start it once, stop it once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._stack = AsyncExitStack()
+        self._started_s = _now_s()
+        self._ready = False
+        self._seen: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Build and start every part; on a fault take down what was begun and raise it."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Refuse new work, let calls end, flush, close: within the set time."""
+        self._ready = False
+        grace_s = max(0.5, self.settings.node.stop_s - STOP_MARGIN_S)
+        self.openai.drain()
+        self.provider.drain()
+        self.streams.end_all()
+        await asyncio.gather(self.api.stop(grace_s=grace_s), self.peer_server.stop(grace_s=grace_s))
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, stack = self.settings, self._stack
+        stack.callback(os.close, lock_folder(settings.node.data_dir))
+        self.network_id = network_id(settings.node.network)
+        self.identity = await asyncio.to_thread(load_identity, settings, self.network_id)
+        self.key = NodeKey(self.identity.seed)
+        self._token = operator_token(settings.operator_token_file)
+        self._open_stores()
+        self._build_log()
+        self._build_models()
+        self._build_money()
+        self._build_api()
+        # Listening comes before everything that tells others of it.
+        await self.peer_server.start()
+        await self.api.start()
+        stack.push_async_callback(self.api.stop, grace_s=0.5)
+        stack.push_async_callback(self.peer_server.stop, grace_s=0.5)
+        await self.driver.start()
+        stack.push_async_callback(self.driver.stop)
+        await self._found_operator()
+        stack.push_async_callback(self.network.stop)
+        await self.network.start()
+        stack.push_async_callback(self.session.close)
+        stack.push_async_callback(self.upstream.close)
+        stack.push_async_callback(self.builds.close)
+        await self.ledger.start()
+        stack.push_async_callback(self.ledger.stop)
+        await self.adverts.start()
+        stack.push_async_callback(self.adverts.stop)
+        stack.push_async_callback(self.serving.close)
+        await self.serving.resume()
+        self._ready = True
+        logger.info("ready", peer=self.key.peer, api=self.api.url, network=settings.node.network)
+
+    def _open_stores(self) -> None:
+        path = self.settings.node.data_dir / "registry.sqlite3"
+        self.storage = open_storage(path, self.network_id)
+        self._stack.callback(self.storage.close)
+        self.reader = SqliteReader(path, self.network_id)
+        self._stack.callback(self.reader.close)
+        self.access = Access(self.settings.node.data_dir / "access.sqlite3")
+        self._stack.callback(self.access.close)
+
+    def _build_log(self) -> None:
+        """The replicated log: replica, driver, network, catalogue."""
+        settings = self.settings
+        self.network = NetworkClient(
+            NetworkSettings(
+                node_seed=self.identity.seed,
+                network=self.network_id,
+                listen=settings.p2p.listen,
+                bootstrap=settings.p2p.bootstrap,
+                peer_count_max=settings.p2p.peer_count_max,
+                memory_bytes_max=settings.p2p.memory_mib << 20,
+            ),
+            _Handlers(self),
+        )
+        replica = Replica(self.network_id, self.storage, RegistryRules(), ReceiptRules())
+        machine = SyncMachine(
+            replica,
+            random.Random(secrets.randbits(128)),  # noqa: S311 - jitter, not a secret
+            SyncLimits(catch_up_ms=int(settings.storage.sync_interval_s * 1000)),
+        )
+        self.driver = Driver(machine, self.storage, self.network, self.network_id)
+        self.catalogue = Catalogue(self.driver, self.reader, self.network_id)
+
+    def _build_models(self) -> None:
+        """Peers' HTTPS, builds, engines, adverts."""
+        settings = self.settings
+        self.session = PeerSession(self.key, self.network_id)
+        self.peer_server = PeerServer(
+            self.key, self.network_id, settings.peer.host, settings.peer.port,
+            limits=PeerLimits(connection_count_max=settings.peer.connection_count_max),
+        )  # fmt: skip
+        self.builds = Builds(
+            BuildStore(settings.builds_folder, keep_free_bytes=settings.builds.free_bytes_min),
+            lambda digest: self.adverts.holders(digest),
+            self.session.grant,
+            on_change=lambda: self.adverts.changed(),
+        )
+        self.serving = Serving(
+            records=self.catalogue,
+            builds=self.builds,
+            planner=planner(settings.engines_folder, device=settings.engines.device),
+            folder=settings.node.data_dir / "serving",
+            terms=ServingTerms(
+                price_input=settings.serving.price_input_micros,
+                price_output=settings.serving.price_output_micros,
+                region=settings.serving.region,
+                model_count_max=settings.engines.model_count_max,
+                install=settings.engines.install,
+            ),
+            on_change=lambda: self.adverts.changed(),
+        )
+        hosts = reachable_hosts(settings.peer.host, settings.peer.advertise)
+        self.adverts = Adverts(
+            key=self.key.signing,
+            operator=self.identity.operator,
+            network=self.network_id,
+            sources=AdvertisedSelf(self.peer_server, hosts, self.builds, self.serving),
+            transport=self.network,
+            rtt_ms=self._rtt_ms,
+        )
+
+    def _build_money(self) -> None:
+        """The ledger, and the gateway on both of its sides."""
+        settings = self.settings
+        self.ledger = Ledger(
+            settings.node.data_dir / "ledger.sqlite3",
+            Party(
+                network=self.network_id,
+                key=self.identity.operator_key,
+                genesis=self.identity.genesis,
+                server=self.key.public,
+            ),
+            LedgerSurroundings(
+                session=self.session,
+                offer_of=self._own_offer,
+                account_of=self.catalogue.account,
+                endpoints_of=self._endpoints_of,
+                publish=self.catalogue.publish,
+                now_s=_now_s,
+                nonce=lambda: secrets.token_bytes(16),
+                log=structlog.stdlib.get_logger("node.ledger").info,
+            ),
+            LedgerLimits(spending=Spending(order_micros=settings.gateway.order_cap_micros)),
+        )
+        self.upstream = EngineUpstream(first_byte_s=settings.gateway.first_byte_s)
+        self.consumer = Consumer(
+            own=self.key.peer,
+            models=CatalogueModels(self.catalogue),
+            offers=self.adverts,
+            engines=self.serving,
+            payer=self.ledger.payer,
+            session=self.session,
+            upstream=self.upstream,
+            breaker=Breaker(),
+            rng=random.Random(secrets.randbits(128)),  # noqa: S311 - ties, not secrets
+            first_byte_s=settings.gateway.first_byte_s,
+            attempt_count_max=settings.gateway.attempt_count_max,
+            call_count_max=settings.gateway.call_count_max,
+        )
+        self.provider = Provider(
+            payee=self.ledger.payee, engines=self.serving, upstream=self.upstream
+        )
+        self.peer_server.add_routes(self.builds.peer_routes())
+        self.peer_server.add_routes(self.provider.routes())
+        self.peer_server.add_routes(peer_routes(self.ledger))
+
+    def _build_api(self) -> None:
+        settings = self.settings
+        guard = Guard(
+            network=self.network_id,
+            node=self.key.public,
+            token=self._token,
+            access=self.access,
+            account_of=self.catalogue.account,
+            now_s=_now_s,
+        )
+        self.streams = Streams(settings.api.stream_count_max)
+        self.openai = OpenAIRoutes(self.consumer, guard.api_key)
+        self.api = ApiServer(
+            settings.api.host,
+            settings.api.port,
+            guard,
+            self.metrics,
+            ApiLimits(
+                body_bytes_max=settings.api.body_bytes_max,
+                json_depth_max=settings.api.json_depth_max,
+                body_s=settings.api.body_s,
+                idle_s=settings.api.idle_s,
+            ),
+        )
+        around = Surroundings(
+            catalogue=self.catalogue,
+            network=self.network,
+            adverts=self.adverts,
+            serving=self.serving,
+            access=self.access,
+            metrics=self.metrics,
+            streams=self.streams,
+            own_peer=self.key.peer,
+            describe=self.describe,
+            unready=self._unready,
+            now_s=_now_s,
+        )
+        self.api.add_routes(NodeRoutes(around).routes())
+        self.api.add_routes(record_routes(self.catalogue))
+        self.api.add_routes(build_routes(self.builds, lambda request: creator_of(request).key))
+        self.api.add_routes(self.openai.routes())
+        self.api.add_routes(RoyaltyRoutes(self.ledger, self.catalogue, _now_s).routes())
+        self.api.add_routes(docs_routes(lambda: self.api.routes, lambda: self.api.url, VERSION))
+        self._add_metrics()
+
+    def _add_metrics(self) -> None:
+        self.metrics.gauge(
+            "hansa_stored", "What is stored, by kind.",
+            lambda: [({"kind": k}, v) for k, v in self.catalogue.counts().items()],
+        )  # fmt: skip
+        self.metrics.gauge(
+            "hansa_peers", "Connected peers.", lambda: [({}, len(self.network.peers()))]
+        )
+        self.metrics.gauge(
+            "hansa_offers", "Live offers known here.", lambda: [({}, len(self.adverts.offers()))]
+        )
+        self.metrics.gauge(
+            "hansa_streams_open", "Event streams open.", lambda: [({}, self.streams.count)]
+        )
+
+    async def _found_operator(self) -> None:
+        """Put the operator's account into the log, where it stays from the first start on."""
+        if self.catalogue.account(self.identity.operator) is None:
+            (outcome,) = await self.catalogue.publish([self.identity.genesis.raw])
+            check_outcome(outcome)
+
+    def describe(self) -> NodeView:
+        """Return what the node says of itself."""
+        settings = self.settings
+        hosts = reachable_hosts(settings.peer.host, settings.peer.advertise)
+        return NodeView(
+            peer_id=self.key.peer,
+            public_key=self.key.public.hex(),
+            operator_account=self.identity.operator.hex(),
+            network=settings.node.network,
+            network_id=self.network_id.hex(),
+            version=VERSION,
+            started_at=self._started_s,
+            addresses=list(self.network.addresses),
+            peer_endpoints=[f"{host}:{self.peer_server.port}" for host in hosts],
+            api_url=self.api.url,
+            docs_url=f"{self.api.url}/docs",
+            peers=len(self.network.peers()),
+            counts=self.catalogue.counts(),
+        )
+
+    def banner(self) -> str:
+        """Return what a person sees when the node is ready: who, where, and what to type next."""
+        said = self.describe()
+        token = self.settings.operator_token_file
+        where = "\n".join(f"             {address}" for address in said.addresses)
+        data = self.settings.node.data_dir
+        return (
+            f"\nHansa {VERSION} is running on network {said.network!r}.\n"
+            f"  identity   {said.peer_id}\n"
+            f"  addresses\n{where}\n"
+            f"  API        {said.api_url}\n"
+            f"  try it     {said.docs_url}\n"
+            f"  data       {data} (operator's token: {token.name})\n"
+            f"\nNext, in another terminal:\n"
+            f"  hansa status --node {said.api_url}\n"
+            f"  hansa account create me\n"
+            f"  hansa models create --set name='My model' --account me --node {said.api_url}\n"
+            f"  another node: hansa run --set p2p.bootstrap={_first(said.addresses)}\n"
+        )
+
+    def _unready(self) -> list[str]:
+        return [] if self._ready else ["starting or stopping"]
+
+    def _rtt_ms(self, peer: PeerId) -> float:
+        return next((one.rtt_ms for one in self.network.peers() if one.peer == peer), 0.0)
+
+    def _own_offer(self, record: RecordId) -> Offer | None:
+        return next((one for one in self.serving.offers() if one.record == record), None)
+
+    def _endpoints_of(self, peer: PeerId) -> list[PeerEndpoint]:
+        found = self.adverts.endpoint(peer)
+        return [found] if found is not None else []
+
+
+class _Handlers:
+    """What the network calls: each frame goes to the part that its topic or protocol names."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._ops = ops_topic(node.network_id)
+        self._adverts_topic = adverts_topic(node.network_id)
+        self._sync = sync_protocol(node.network_id)
+        self._adverts = adverts_protocol(node.network_id)
+
+    def peer_connected(self, peer: PeerId, address: str) -> None:
+        """Take note of a peer that can be asked."""
+        logger.info("peer connected", peer=short(peer), address=address)
+        self._node.driver.peer_connected(peer)
+        self._node.adverts.peer_connected(peer)
+
+    def peer_lost(self, peer: PeerId) -> None:
+        """Take note of a peer that is gone."""
+        logger.info("peer lost", peer=short(peer))
+        self._node.driver.peer_lost(peer)
+        self._node.adverts.peer_lost(peer)
+
+    def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
+        """Queue a frame that passed the topic's validator."""
+        if topic == self._ops:
+            self._node.driver.gossip(author, forwarder, data)
+        elif topic == self._adverts_topic:
+            self._node.adverts.gossiped(data)
+
+    async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
+        """Return the answer to a peer's request."""
+        if protocol == self._sync:
+            return await self._node.driver.answer(peer, payload)
+        assert protocol == self._adverts, protocol
+        return await self._node.adverts.answer(peer, payload)
+
+
+VERSION = distribution_version("hansa")
+
+
+def _now_s() -> int:
+    return int(time.time())  # noqa: TID251 - the node owns its clock
+
+
+def _first(addresses: list[str]) -> str:
+    """Return the address another machine could use: not loopback when there is one."""
+    far = [one for one in addresses if "/127.0.0.1/" not in one]
+    return (far or addresses or ["ADDRESS"])[0]
