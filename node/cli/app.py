@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
@@ -69,9 +70,14 @@ def shared_options(
     context.obj = Options(as_json, node_url, data_dir, account, passphrase_file, key_file)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> NoReturn:
+    """Run the process's command line and end the process with its exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status; errors are one line on standard error."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(arguments)
     try:
         status: object = app(given, prog_name="hansa", standalone_mode=False)
     except typer.Abort:

@@ -17,6 +17,7 @@ from node.cli.screen import stack, styled, table
 
 if TYPE_CHECKING:
     from node.cli.session import Session
+    from node.config import Settings
 
 FREE_BYTES_MIN = 2 << 30
 """Below this the build store accepts nothing (builds.md: keep 5 % or 2 GiB free)."""
@@ -83,9 +84,13 @@ def check_port(name: str, host: str, port: int, *, ours: bool) -> Check:
 def check_node(session: Session) -> Check:
     """Look whether a node answers."""
     from crdt import HansaError
+    from node.client import ApiProblem
 
     try:
         session.client().get("/readyz")
+    except ApiProblem as error:
+        reasons = error.document.get("reasons") or [str(error)]
+        return Check("node", None, f"not ready: {'; '.join(reasons)}", "wait, or see its log")
     except HansaError as error:
         return Check("node", None, str(error), "hansa run")
     return Check("node", True, f"ready at {session.node_url}")
@@ -99,6 +104,25 @@ def check_accounts(session: Session) -> Check:
             "account", None, f"none in {session.accounts.path}", "hansa account create NAME"
         )
     return Check("account", True, ", ".join(names))
+
+
+def all_checks(session: Session, settings: Settings) -> list[Check]:
+    """Return what every look found, in the order in which they would stop somebody."""
+    from inference.engines import VLLM_CPU, EngineEnvironment, examine
+
+    node = check_node(session)
+    engine = examine(EngineEnvironment(VLLM_CPU, settings.engines_folder))
+    running = node.ok is True
+    return [
+        check_python(),
+        check_folder(settings.node.data_dir),
+        check_port("api", settings.api.host, settings.api.port, ours=running),
+        check_port("peer", settings.peer.host, settings.peer.port, ours=running),
+        node,
+        check_accounts(session),
+        # An engine is needed to serve models, not to run a node.
+        *(Check(f"engine: {one.name}", one.ok or None, one.found, one.next_step) for one in engine),
+    ]
 
 
 def show(session: Session, found: list[Check]) -> None:

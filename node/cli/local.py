@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
     )
     def doctor(session: Session, config: ConfigFile = None) -> None:
         """Check everything a node needs on this machine, and say what mends what is missing."""
-        found = checks.all_checks(session, session.settings(config, ()))
+        found = checks.all_checks(session, session.settings(config, ()).settings)
         checks.show(session, found)
 
 

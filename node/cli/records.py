@@ -119,7 +119,7 @@ def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
         limit: Limit = LIST_DEFAULT,
     ) -> None:
         """List the records this node has."""
-        reads.search(session, plural, {"sort": sort}, limit)
+        reads.search(session, plural, {}, sort, limit)
 
     @command(
         group,

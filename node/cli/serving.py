@@ -9,12 +9,13 @@ import typer
 from node.cli import format as show
 from node.cli import transfers
 from node.cli.command import NODE, OPERATOR, command
-from node.cli.screen import sheet, stack, table
+from node.cli.screen import sheet, stack, styled, table
 from node.cli.session import Session
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+STATE_STYLES = {"ready": "green", "serving": "green", "failed": "bold red"}
 route_group = typer.Typer(no_args_is_help=True, help="How a call would be routed, and why.")
 
 
@@ -32,12 +33,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Fetch a model's build if needed, start its engine, prove it, and offer it."""
         client = session.operator()
-        record = session.record_id("models", reference)
         if stop:
-            client.delete(f"/v1/serving/{record}")
-            session.screen.result({"stopped": record}, lambda: sheet({"stopped": record}))
+            client.delete(f"/v1/serving/{session.path_of(reference)}")
+            session.screen.result({"stopped": reference}, lambda: sheet({"stopped": reference}))
             return
-        events = client.events("POST", "/v1/serving", {"record": record})
+        events = client.events("POST", "/v1/serving", {"record": session.reference(reference)})
         found = transfers.follow(session, f"Serve {reference}", events, transfers.serve_step)
         session.screen.result(found, lambda: _served(found))
 
@@ -102,23 +102,66 @@ def _route(found: dict[str, Any]) -> RenderableType:
 
 
 def _served(found: dict[str, Any]) -> RenderableType:
-    return sheet(found, title="Serving")
+    offer = found["offer"] or {}
+    return sheet(
+        {
+            "name": found["served_name"],
+            "record": found["record"],
+            "engine": f"{found['engine']} on {found['device']}",
+            "because": found["decision"],
+            "state": found["state"],
+            "context": offer.get("context"),
+            "price": _price(offer) if offer else None,
+            "log": found["log"],
+        },
+        title="The model is served and offered",
+    )
 
 
 def _serving_table(items: list[dict[str, Any]]) -> RenderableType:
-    return table(("model", "state"), [(one["record"], one["state"]) for one in items])
+    problems = [one for one in items if one["problem"]]
+    return stack(
+        table(
+            ("model", "state", "engine", "calls", "waiting", "price in / out", "restarts"),
+            [
+                (
+                    one["served_name"] or show.short_id(one["record"]),
+                    styled(one["state"], STATE_STYLES.get(one["state"], "yellow")),
+                    f"{one['engine']} on {one['device']}" if one["engine"] else None,
+                    (one["offer"] or {}).get("running"),
+                    (one["offer"] or {}).get("waiting"),
+                    _price(one["offer"]) if one["offer"] else None,
+                    one["restarts"],
+                )
+                for one in items
+            ],
+            right=("calls", "waiting", "restarts"),
+        ),
+        *(
+            styled(f"{show.short_id(one['record'])}: {one['problem']}; log: {one['log']}", "red")
+            for one in problems
+        ),
+    )
 
 
 def _offers_table(items: list[dict[str, Any]]) -> RenderableType:
     return table(
-        ("model", "node", "price in", "price out"),
+        ("model", "node", "engine", "context", "load", "tokens/s", "price in / out"),
         [
             (
                 one["served_name"],
-                show.short_peer(one["peer"]),
-                show.price(one["price_input"]),
-                show.price(one["price_output"]),
+                "this one" if one["own"] else show.short_peer(one["peer"]),
+                f"{one['engine']} on {one['device']}",
+                show.count(one["context"]),
+                f"{one['running']}+{one['waiting']} of {one['slots']}",
+                f"{one['tokens_per_s']:.0f}" if one["tokens_per_s"] else None,
+                _price(one),
             )
             for one in items
         ],
+        right=("context", "load", "tokens/s"),
     )
+
+
+def _price(offer: dict[str, Any]) -> str:
+    return f"{show.price(offer['price_input'])} / {show.price(offer['price_output'])}"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.command import NODE, command
-from node.cli.screen import sheet, table
+from node.cli import format as show
+from node.cli.command import NODE, OPERATOR, command
+from node.cli.progress import Meter
+from node.cli.screen import sheet, stack, styled, table
 from node.cli.session import Session
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from node.client import Client
+
 sync_group = typer.Typer(no_args_is_help=True, help="How far this node agrees with its peers.")
+LOOK_EVERY_S = 0.5
 
 
 def register(app: typer.Typer) -> None:
@@ -27,19 +32,136 @@ def register(app: typer.Typer) -> None:
         found = session.client().node()
         session.screen.result(found, lambda: _status(found))
 
-    @command(app, "peers", uses=NODE, panel="Operate", example="hansa peers")
-    def peers(session: Session) -> None:
+    @command(app, "peers", uses=OPERATOR, panel="Operate", example="hansa peers")
+    def peers(
+        session: Session,
+        dial: Annotated[
+            str | None,
+            typer.Option("--dial", metavar="ADDRESS", help="Connect to this multiaddress first."),
+        ] = None,
+    ) -> None:
         """List the peers this node is connected to."""
-        found = session.client().get("/v1/peers")
-        now_s = int(time.time())  # noqa: TID251 - the command line is an edge
-        session.screen.result(found, lambda: _peers(found["items"], now_s))
+        client = session.operator() if dial is not None else session.client()
+        if dial is not None:
+            client.post("/v1/peers", {"address": dial})
+        found = client.get("/v1/peers")
+        session.screen.result(found, lambda: _peers(found["items"]))
         if not found["items"]:
-            session.screen.note("None yet. Give this node a bootstrap peer: see p2p.bootstrap")
+            session.screen.note("None yet. Tell the node about one: --set p2p.bootstrap=ADDRESS")
+
+    @command(app, "storage", uses=NODE, panel="Operate", example="hansa storage")
+    def storage(session: Session) -> None:
+        """Show what the node stores: the catalogue's counts, and its builds with their sizes."""
+        client = session.client()
+        found = {"counts": client.node()["counts"], **client.get("/v1/builds")}
+        session.screen.result(found, lambda: _storage(found))
+
+
+@command(sync_group, "status", uses=NODE, example="hansa sync status --wait")
+def sync_status(
+    session: Session,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until everything the peers had is here.")
+    ] = False,
+) -> None:
+    """Show how far the node has read each peer's log."""
+    client = session.client()
+    found = _waited(session, client) if wait else client.get("/v1/sync")
+    session.screen.result(found, lambda: _sync(found))
+
+
+def _waited(session: Session, client: Client) -> dict[str, Any]:
+    """Return the state of synchronisation once it is complete; Ctrl-C ends the waiting."""
+    with Meter(session.screen, "Sync", unit="operations") as meter:
+        while True:
+            found: dict[str, Any] = client.get("/v1/sync")
+            items = found["items"]
+            meter.at(
+                sum(one["n"] for one in items),
+                sum(max(one["last_n"], one["n"]) for one in items),
+                note=f"{len(items)} peers, {found['pending']} waiting for others",
+            )
+            if items and all(one["synced"] for one in items) and not found["pending"]:
+                return found
+            time.sleep(LOOK_EVERY_S)
 
 
 def _status(found: dict[str, Any]) -> RenderableType:
-    return sheet(found)
+    now_s = int(time.time())  # noqa: TID251 - the command line is an edge
+    counts = ", ".join(f"{number} {name}" for name, number in found["counts"].items())
+    return sheet(
+        {
+            "node": found["peer_id"],
+            "operator account": found["operator_account"],
+            "network": found["network"],
+            "started": show.ago(found["started_at"], now_s=now_s),
+            "peers": found["peers"],
+            "holds": counts,
+            "listens": "\n".join(found["addresses"]),
+            "peer port": "\n".join(found["peer_endpoints"]),
+            "API": found["api_url"],
+            "API documentation": found["docs_url"],
+            "version": found["version"],
+        }
+    )
 
 
-def _peers(items: list[dict[str, Any]], now_s: int) -> RenderableType:
-    return table(("peer",), [(one["peer"],) for one in items])
+def _peers(items: list[dict[str, Any]]) -> RenderableType:
+    now_s = int(time.time())  # noqa: TID251 - the command line is an edge
+    return table(
+        ("peer", "address", "direction", "since", "round trip", "in step"),
+        [
+            (
+                one["peer"],
+                one["address"],
+                one["direction"],
+                show.ago(one["since_s"], now_s=now_s),
+                f"{one['rtt_ms']:.1f} ms" if one["rtt_ms"] else None,
+                styled("yes", "green") if one["synced"] else styled("no", "yellow"),
+            )
+            for one in items
+        ],
+        right=("round trip",),
+    )
+
+
+def _sync(found: dict[str, Any]) -> RenderableType:
+    return stack(
+        sheet({"in the store": found["n"], "waiting for others": found["pending"]}),
+        styled("", ""),
+        table(
+            ("peer", "read", "of", "phase", "in step"),
+            [
+                (
+                    one["peer"],
+                    one["n"],
+                    one["last_n"],
+                    one["phase"],
+                    styled("yes", "green") if one["synced"] else styled("no", "yellow"),
+                )
+                for one in found["items"]
+            ],
+            right=("read", "of"),
+        ),
+    )
+
+
+def _storage(found: dict[str, Any]) -> RenderableType:
+    return stack(
+        sheet(
+            {
+                **found["counts"],
+                "builds": f"{len(found['builds'])}, {show.size(found['bytes_held'])}",
+                "free": show.size(found["bytes_free"]),
+            }
+        ),
+        styled("", ""),
+        table(
+            ("build", "files", "size", "kind"),
+            [
+                (one["digest"], one["file_count"], show.size(one["size"]), one["media_type"])
+                for one in found["builds"]
+            ],
+            right=("files", "size"),
+        ),
+    )

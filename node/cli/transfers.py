@@ -77,5 +77,5 @@ def serve_step(data: dict[str, Any]) -> Step:
         data.get("done", 0) if data["step"] == "fetching" else 0,
         data.get("total", 0) if data["step"] == "fetching" else 0,
         data["step"],
-        data["text"],
+        data["message"],
     )

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from crdt import Item, PeerId, PublicKey, public_key_of
+from crdt import Item, PublicKey, id_from_hex
 from node import signing
 from node.client.accounts import AccountCard, CreatorAccount
 from node.client.errors import WrongNode
@@ -152,7 +152,7 @@ class Client:
                 f"account {card.name!r} is for network {card.network_name!r}, and the node at"
                 f" {self.url} is on {node['network']!r}; use another node or account"
             )
-        return public_key_of(PeerId(node["peer"]))
+        return PublicKey(id_from_hex(node["public_key"], "node key"))
 
     def pages(self, path: str, query: Mapping[str, Any], *, limit: int) -> Iterator[dict[str, Any]]:
         """Yield pages of a listing until `limit` entries came or there are no more."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from node.cli import app, main
+from node.cli import app, run
 from node.cli.reference import commands, example_of, reference
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,7 @@ def test_the_reference_page_is_up_to_date() -> None:
 
 
 def test_a_wrong_option_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "list", "--limitt", "3"]) == 2
+    assert run(["models", "list", "--limitt", "3"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("hansa: No such option")
@@ -70,13 +70,13 @@ def test_a_wrong_option_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixt
 def test_bad_usage_exits_with_2_and_says_where_help_is(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words) == 2
+    assert run(words) == 2
     assert "--help" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from node.cli import main; main(['--help']);"
+        "import sys; from node.cli import run; run(['--help']);"
         "heavy = {'aiohttp', 'libp2p', 'pydantic', 'sqlite3', 'trio', 'asyncio', 'Crypto'};"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
@@ -88,7 +88,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_an_optimised_interpreter_is_refused() -> None:
-    program = "from node.cli import main; raise SystemExit(main(['account', 'list']))"
+    program = "from node.cli import run; raise SystemExit(run(['account', 'list']))"
     done = subprocess.run(
         [sys.executable, "-O", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )

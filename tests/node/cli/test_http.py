@@ -85,7 +85,7 @@ def test_one_connection_serves_many_requests() -> None:
     first, second = server.requests
     assert first.startswith(b"GET /v1/models?tag=a&tag=b&gpu=true HTTP/1.1\r\n")
     assert b"Authorization: Bearer t0ken\r\n" in second
-    assert second.endswith('{"name": "ä"}'.encode())
+    assert second.endswith(b'{"name":"\\u00e4"}')
 
 
 def test_a_connection_the_node_closed_while_idle_is_opened_anew() -> None:

@@ -1,0 +1,147 @@
+"""A node's real HTTP API in a thread: server, guard, log, store and builds, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from crdt import PeerId, Replica, SigningKey, SyncLimits, SyncMachine, network_id, peer_id_of
+from node.access import Access
+from node.api.builds import routes as build_routes
+from node.api.guard import Guard, creator_of
+from node.api.node_routes import NodeRoutes, Surroundings
+from node.api.node_views import NodeView
+from node.api.records import record_routes
+from node.api.server import ApiLimits, ApiServer
+from node.api.streams import Streams
+from node.builds import Builds, BuildStore
+from node.catalogue import Catalogue
+from node.driver import Driver
+from node.metrics import Metrics
+from node.storage import SqliteReader, open_storage
+from registry import RegistryRules
+from royalties import ReceiptRules
+from tests.node.links import Link
+
+NETWORK_NAME = "test"
+NETWORK = network_id(NETWORK_NAME)
+TOKEN = "operator-token-of-the-test"
+
+
+@dataclass
+class ApiNode:
+    """A node that answers HTTP."""
+
+    url: str
+    data_dir: Path
+
+
+@contextmanager
+def api_node(folder: Path) -> Iterator[ApiNode]:
+    """Run a node's API in a thread until the block ends."""
+    folder.mkdir(exist_ok=True)
+    (folder / "operator.token").write_text(TOKEN + "\n")
+    loop = asyncio.new_event_loop()
+    ready: Any = asyncio.run_coroutine_threadsafe
+    stop = asyncio.Event()
+    started = threading.Event()
+    found: list[str | BaseException] = []
+
+    def work() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(_serve(folder, found, started, stop))
+        except BaseException as error:
+            found.append(error)
+        finally:
+            started.set()
+            loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert ready is not None
+    assert started.wait(20)
+    try:
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        yield ApiNode(found[0], folder)
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+async def _serve(
+    folder: Path, found: list[str | BaseException], started: threading.Event, stop: asyncio.Event
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = await _server(folder, stack)
+        await server.start()
+        stack.push_async_callback(server.stop, grace_s=1)
+        found.append(server.url)
+        started.set()
+        await stop.wait()
+
+
+async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
+    path = folder / "log.sqlite3"
+    storage = open_storage(path, NETWORK)
+    stack.callback(storage.close)
+    reader = SqliteReader(path, NETWORK)
+    stack.callback(reader.close)
+    key = SigningKey(bytes([9]) * 32)
+    peer = peer_id_of(key.public)
+    replica = Replica(NETWORK, storage, RegistryRules(), ReceiptRules(NETWORK))
+    machine = SyncMachine(replica, random.Random(1), SyncLimits())
+    drivers: dict[PeerId, Driver] = {}
+    driver = Driver(machine, storage, Link(peer, drivers), NETWORK)
+    await driver.start()
+    stack.push_async_callback(driver.stop)
+    catalogue = Catalogue(driver, reader, NETWORK)
+    access = Access(folder / "access.sqlite3")
+    stack.callback(access.close)
+    guard = Guard(
+        network=NETWORK,
+        node=key.public,
+        token=TOKEN,
+        access=access,
+        account_of=catalogue.account,
+        now_s=lambda: int(time.time()),
+    )
+    metrics = Metrics()
+    server = ApiServer("127.0.0.1", 0, guard, metrics, ApiLimits())
+    builds = Builds(
+        BuildStore(folder / "builds", keep_free_bytes=0),
+        holders=lambda _digest: [],
+        grant=lambda *_arguments, **_more: b"",
+    )
+    stack.push_async_callback(builds.close)
+    server.add_routes(record_routes(catalogue))
+    server.add_routes(build_routes(builds, lambda request: creator_of(request).key))
+
+    def describe() -> NodeView:
+        return NodeView(
+            peer_id=peer, public_key=key.public.hex(), operator_account="00" * 32,
+            network=NETWORK_NAME, network_id=NETWORK.hex(), version="0", started_at=1,
+            addresses=["/ip4/127.0.0.1/tcp/1"], peer_endpoints=[], api_url=server.url,
+            docs_url=f"{server.url}/docs", peers=0, counts=dict(catalogue.counts()),
+        )  # fmt: skip
+
+    around: Any = Surroundings(
+        catalogue=catalogue, network=SimpleNamespace(peers=list),  # type: ignore[arg-type]
+        adverts=SimpleNamespace(offers=list, own=lambda: None),  # type: ignore[arg-type]
+        serving=SimpleNamespace(served=list),  # type: ignore[arg-type]
+        access=access, metrics=metrics, streams=Streams(8), own_peer=peer, describe=describe,
+        unready=lambda: [], now_s=lambda: int(time.time()),
+    )  # fmt: skip
+    server.add_routes(NodeRoutes(around).routes())
+    return server

@@ -1,0 +1,240 @@
+"""Commands against a real node's API: what a creator and an operator do, and what they see."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from node.cli import run
+from tests.node.cli.api_node import ApiNode, api_node
+
+MODEL = {
+    "name": "Tiny Chat",
+    "license": "Apache-2.0",
+    "tags": ["chat", "tiny"],
+    "capabilities": ["chat"],
+    "price": {"input": 100_000, "output": 250_000},
+}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiNode]:
+    # Unconfigured, structlog writes to standard output, which is what is tested here.
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    structlog.configure(wrapper_class=quiet)
+    with api_node(tmp_path_factory.mktemp("node")) as found:
+        yield found
+    structlog.reset_defaults()
+
+
+class Shell:
+    """Types commands as one person: own accounts, own files."""
+
+    def __init__(
+        self, node: ApiNode, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.folder = folder
+        self._node = node
+        self._capsys = capsys
+
+    def __call__(self, *words: object, status: int = 0) -> tuple[str, str]:
+        """Run a command and return what it wrote to standard output and error."""
+        self._capsys.readouterr()
+        found = run(["--node", self._node.url, *map(str, words)])
+        out, err = self._capsys.readouterr()
+        assert found == status, err
+        return out, err
+
+    def json(self, *words: object, status: int = 0) -> Any:
+        """Run a command with --json and return its result, or its error if it is to fail."""
+        out, err = self(*words, "--json", status=status)
+        if status:
+            assert out == ""
+        return json.loads(err if status else out)
+
+    def file(self, file_name: str, /, **changes: Any) -> Path:
+        path = self.folder / file_name
+        path.write_text(json.dumps({**MODEL, **changes}))
+        return path
+
+
+@pytest.fixture
+def shell(
+    node: ApiNode,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Shell:
+    """A person with one account that is protected by a key file."""
+    key = tmp_path / "unlock"
+    key.write_bytes(b"0123456789abcdef")
+    key.chmod(0o600)
+    monkeypatch.setenv("HANSA_ACCOUNTS_DIR", str(tmp_path / "accounts"))
+    monkeypatch.setenv("HANSA_KEY_FILE", str(key))
+    monkeypatch.setenv("HANSA_NODE__DATA_DIR", str(node.data_dir))
+    monkeypatch.setenv("COLUMNS", "200")
+    found = Shell(node, tmp_path, capsys)
+    found("account", "create", "anna", "--network", "test")
+    return found
+
+
+def test_a_record_from_birth_to_death(shell: Shell) -> None:
+    made = shell.json("models", "create", "--file", shell.file("m.json"))
+    assert made["slug"] == "tiny-chat"
+    shown = shell.json("models", "show", "tiny-chat")
+    assert shown["record"] == made["record"]
+    assert shown["signed_by"]["account"] == shell.json("account", "show")["account"]
+    again = shell.json(
+        "models", "update", "anna/tiny-chat", "--set", "version=0.2.0", "--set", "tags=null"
+    )
+    assert again["record"]["tags"] == []
+    assert again["record"]["created_at"] == made["record"]["created_at"]
+    history = shell.json("models", "versions", made["model_id"])["items"]
+    assert {one["version"] for one in history} == {"0.1.0", "0.2.0"}
+    old = shell.json("models", "versions", "tiny-chat", "0.1.0")
+    assert old["record"]["tags"] == ["chat", "tiny"]
+    assert shell.json("models", "deps", "tiny-chat")["resolved"] is True
+    shell("models", "delete", "tiny-chat", "--yes")
+    gone = shell.json("models", "show", made["model_id"], status=4)
+    assert gone["code"] == "gone"
+    back = shell.json("models", "create", "--file", shell.file("m.json", version="0.3.0"))
+    assert back["model_id"] == made["model_id"]
+    assert back["heads"][0]["depth"] > again["heads"][0]["depth"]
+
+
+def test_publish_creates_and_then_adds_versions(shell: Shell) -> None:
+    folder = shell.folder / "package"
+    (folder / "build").mkdir(parents=True)
+    (folder / "build" / "config.json").write_text("{}")
+    (folder / "build" / "weights.bin").write_bytes(b"w" * 3_000_000)
+    (folder / "model.json").write_text(json.dumps({**MODEL, "name": "Packed"}))
+    first = shell.json("publish", folder)
+    (digest,) = first["record"]["builds"]
+    second = shell.json("publish", folder, "--set", "version=0.2.0")
+    assert second["model_id"] == first["model_id"]
+    assert second["record"]["builds"] == [digest]
+    fetched = shell.json("fetch", "packed", "--to", shell.folder / "out")
+    assert fetched["digest"] == digest
+    assert (shell.folder / "out" / "weights.bin").read_bytes() == b"w" * 3_000_000
+    held = shell.json("storage")
+    assert digest in [one["digest"] for one in held["builds"]]
+
+
+def test_an_upload_sends_only_what_is_missing(shell: Shell) -> None:
+    folder = shell.folder / "weights"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(bytes(range(256)) * 50_000)
+    (folder / "empty").write_bytes(b"")
+    first = shell.json("build", folder)
+    assert first["uploaded_bytes"] == first["bytes"] == 12_800_000
+    assert shell.json("build", folder)["uploaded_bytes"] == 0
+
+
+def test_every_bad_field_is_listed_before_anything_is_signed(shell: Shell) -> None:
+    bad = shell.file("m.json", parameters=-1, bogus=1, license="Nonsense")
+    error = shell.json("models", "create", "--file", bad, status=3)
+    assert error["code"] == "invalid-record"
+    assert {one["field"] for one in error["problems"]} == {"parameters", "bogus", "license"}
+    _out, err = shell("models", "validate", "--file", bad, status=3)
+    assert err.count("\n") == 4
+
+
+def test_refusals_have_the_nodes_code_and_a_stable_status(shell: Shell) -> None:
+    made = shell.json("models", "create", "--file", shell.file("m.json", name="Taken"))
+    taken = shell.json("models", "create", "--file", shell.file("m.json", name="Taken"), status=6)
+    assert taken["code"] == "exists"
+    shell("models", "update", "taken", "--set", "version=0.2.0")
+    stale = shell.json(
+        "models", "update", "taken", "--set", "version=0.3.0", "--if-match", made["version_id"],
+        status=6,
+    )  # fmt: skip
+    assert stale["code"] == "stale-write"
+    assert shell.json("models", "show", "nothing", status=4)["code"] == "not-found"
+    shell("account", "create", "eve", "--network", "test")
+    theft = shell.json(
+        "models", "update", "anna/taken", "--set", "name=Mine", "--account", "eve", status=5
+    )
+    assert theft["code"] == "wrong-owner"
+
+
+def test_an_account_of_another_network_signs_nothing_here(shell: Shell) -> None:
+    shell("account", "create", "far", "--network", "elsewhere")
+    error = shell.json(
+        "models", "create", "--file", shell.file("m.json"), "--account", "far", status=15
+    )
+    assert error["code"] == "wrong-network"
+    assert "'elsewhere'" in error["message"]
+
+
+def test_search_finds_by_words_and_filters(shell: Shell) -> None:
+    for name, tags in (("Findme One", ["alpha"]), ("Findme Two", ["beta"])):
+        shell("models", "create", "--file", shell.file("m.json", name=name, tags=tags))
+    found = shell.json("models", "search", "findme", "--tag", "beta")
+    assert [one["slug"] for one in found["items"]] == ["findme-two"]
+    one_a_page = shell.json("models", "list", "--limit", "1")
+    assert len(one_a_page["items"]) == 1
+    assert one_a_page["total"] >= 2
+    out, err = shell("models", "search", "findme", "--sort", "name")
+    assert "findme-one" in out
+    assert "$0.10 / $0.25" in out
+    assert shell.json("models", "search", "--where", "bogus=1", status=3)["code"] == "bad-query"
+
+
+def test_agents_take_the_same_commands(shell: Shell) -> None:
+    path = shell.folder / "agent.json"
+    path.write_text(json.dumps({"name": "Helper", "tools": ["search"]}))
+    made = shell.json("publish", path)
+    out, _err = shell("agents", "show", made["agent_id"])
+    assert "Helper 0.1.0" in out
+    out, _err = shell("agents", "list")
+    assert "LangChain" in out
+
+
+def test_keys_are_shown_once_and_revoked(shell: Shell) -> None:
+    made = shell.json("keys", "create", "my-agent")
+    assert made["key"].startswith("hsk_")
+    listed = shell.json("keys", "list")["items"]
+    assert made["id"] in [one["id"] for one in listed]
+    assert made["key"] not in json.dumps(listed)
+    shell("keys", "revoke", made["id"])
+    assert made["id"] not in [one["id"] for one in shell.json("keys", "list")["items"]]
+
+
+def test_the_operators_commands_need_the_operators_token(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANSA_NODE__DATA_DIR", str(shell.folder / "nowhere"))
+    error = shell.json("keys", "list", status=5)
+    assert error["code"] == "no-operator-token"
+    assert "--data-dir" in error["message"]
+
+
+def test_what_the_node_is_and_has(shell: Shell) -> None:
+    assert shell.json("status")["network"] == "test"
+    out, _err = shell("status")
+    assert "/docs" in out
+    for words in (["peers"], ["offers"], ["serving"], ["sync", "status"], ["storage"]):
+        shell(*words)
+        assert isinstance(shell.json(*words), dict)
+
+
+def test_nothing_secret_is_ever_shown(shell: Shell) -> None:
+    out, err = shell("models", "create", "--file", shell.file("m.json", name="Quiet"))
+    for path in (shell.folder / "accounts").glob("*.key"):
+        assert path.read_bytes().hex() not in out + err
+    assert "0123456789abcdef" not in out + err
+
+
+def test_a_wrong_key_file_opens_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = shell.folder / "other"
+    other.write_bytes(b"f" * 16)
+    other.chmod(0o600)
+    monkeypatch.setenv("HANSA_KEY_FILE", str(other))
+    error = shell.json("models", "create", "--file", shell.file("m.json"), status=12)
+    assert error["code"] == "wrong-passphrase"
