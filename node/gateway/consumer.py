@@ -235,9 +235,7 @@ class Consumer:
         try:
             yield
         finally:
-            measured = metering.measured()
-            if measured.counts.input or measured.counts.output:
-                self._payer.received(authorised, measured)
+            self._payer.received(authorised, metering.measured())
 
     def _offered(self, route: Route) -> Offered:
         for offered in self._offers.offered(route.offer.record):

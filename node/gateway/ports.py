@@ -76,7 +76,10 @@ class Payer(Protocol):
         ...
 
     def received(self, authorised: Authorised, measured: Measured) -> None:
-        """Take note of what was received, to be settled soon; never waits."""
+        """Take note of what was received, to be settled soon; never waits.
+
+        Called once for every authorised call, also when nothing came: then nothing is owed.
+        """
         ...
 
 
@@ -107,7 +110,10 @@ class Payee(Protocol):
         ...
 
     def served(self, admitted: Admitted, measured: Measured) -> None:
-        """Take note of what was sent; never waits."""
+        """Take note of what was sent; never waits.
+
+        Called once for every admitted call, also when nothing was sent: then nothing is owed.
+        """
         ...
 
 

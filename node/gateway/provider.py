@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from crdt import HansaError, RemoteFault
+from crdt import HansaError, RemoteFault, WorldFault
 from node.gateway.calls import ModelCall, Task, UsageWish, engine_body, parse_call
 from node.gateway.errors import BadCall, EngineCut, EngineRefused, openai_error
 from node.gateway.metering import Metering
@@ -47,48 +47,53 @@ class Provider:
         if self._draining:
             return refusal(EngineRefused("this node is stopping; ask another"), status=503)
         try:
-            admitted = self._payee.admit(caller_of(request), request.headers, request.path, body)
             call = replace(parse_call(task, body), usage=_EVERYTHING)
+            admitted = self._payee.admit(caller_of(request), request.headers, request.path, body)
         except BadCall as error:
             return refusal(error)
         except RemoteFault as error:
             return refusal(error, status=402)
+        except WorldFault as error:
+            return refusal(error, status=503)
+        metering = Metering(call, body)
+        try:
+            return await self._relayed(request, call, metering, admitted)
+        finally:
+            # However it ended, and also when it never began: what was set aside is released.
+            self._payee.served(admitted, metering.measured())
+
+    async def _relayed(
+        self, request: web.Request, call: ModelCall, metering: Metering, admitted: Admitted
+    ) -> web.StreamResponse:
         url = self._engines.engine_url(admitted.record)
         if url is None:
             return refusal(EngineRefused("this node does not serve that model now"), status=503)
-        return await self._relayed(request, call, body, admitted, url)
-
-    async def _relayed(
-        self, request: web.Request, call: ModelCall, body: bytes, admitted: Admitted, url: str
-    ) -> web.StreamResponse:
         # The engine's name for the model, and usage in every event: whatever the peer asked.
         sent = engine_body(call, self._engines.engine_name(admitted.record))
-        metering = Metering(call, body)
         request_id = request.headers.get("Hansa-Request-Id", "")[:REQUEST_ID_CHARACTERS_MAX]
         try:
             async with self._upstream.open(
                 url, call.task.value, sent, request_id=request_id
             ) as opened:
-                return await self._passed_on(request, opened, metering, admitted)
+                return await _passed_on(request, opened, metering)
         except EngineRefused as error:
             return refusal(error, status=error.status)
 
-    async def _passed_on(
-        self, request: web.Request, opened: Opened, metering: Metering, admitted: Admitted
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": opened.content_type})
-        try:
-            await response.prepare(request)
-            async for piece in metering.passed(opened):
-                await response.write(piece)
-            await response.write_eof()
-        except EngineCut:
-            # The status is long sent: a connection that ends early is how the consumer knows.
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            self._payee.served(admitted, metering.measured())
-        return response
+
+async def _passed_on(
+    request: web.Request, opened: Opened, metering: Metering
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": opened.content_type})
+    try:
+        await response.prepare(request)
+        async for piece in metering.passed(opened):
+            await response.write(piece)
+        await response.write_eof()
+    except EngineCut:
+        # The status is long sent: a connection that ends early is how the consumer knows.
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 def refusal(error: HansaError, *, status: int | None = None) -> web.Response:

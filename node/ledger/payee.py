@@ -194,10 +194,6 @@ class Payee:
             self._count(lane.consumer, picos=picos, calls=1)
             self._store.keep_call(Side.PROVIDER, lane, effect.call)
 
-    def abandoned(self, admitted: Admitted) -> None:
-        """Take back what was set aside for a call that the engine refused."""
-        self._release(admitted.nonce)
-
     def adopt(self, kept: KeptLane) -> None:
         """Go on with a lane from before a restart."""
         agreed = open_agreed(kept.agreed, self._network).receipt if kept.agreed else None

@@ -183,14 +183,19 @@ class Payer:
         return Authorised(offered, headers, nonce, used.hash)
 
     def received(self, authorised: Authorised, measured: Measured) -> None:
-        """Take note of what was received, to be settled soon; never waits."""
+        """Take note of what was received, to be settled soon; never waits.
+
+        A call that brought nothing (refused, or cut before its first token) costs nothing.
+        """
         issued = self._issued.pop(authorised.nonce, None)
         if issued is None:
             return
         counts = measured.counts
         tokens = Tokens(counts.input, counts.cached, counts.output)
-        issued.order.committed_picos += issued.lane.prices.amount_picos(tokens)
         issued.order.committed_picos -= issued.reserved_picos
+        if tokens == Tokens():
+            return
+        issued.order.committed_picos += issued.lane.prices.amount_picos(tokens)
         call = call_of(
             authorised.nonce, authorised.order, measured.request_hash, measured.response_hash,
             tokens=tokens, complete=measured.complete, first_token_ms=measured.first_token_ms,
@@ -201,12 +206,6 @@ class Payer:
             assert isinstance(effect, KeepCall)
             self._store.keep_call(Side.CONSUMER, issued.lane, effect.call)
         self._on_used(issued.lane.id)
-
-    def abandoned(self, authorised: Authorised) -> None:
-        """Take back what was set aside for a call that was refused before its first byte."""
-        issued = self._issued.pop(authorised.nonce, None)
-        if issued is not None:
-            issued.order.committed_picos -= issued.reserved_picos
 
     def adopt(self, kept: KeptLane) -> None:
         """Go on with a lane from before a restart."""

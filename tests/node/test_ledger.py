@@ -215,11 +215,11 @@ async def test_a_cut_call_is_paid_for_what_was_delivered(tmp_path: Path) -> None
 async def test_a_call_that_delivered_nothing_costs_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, provider, consumer):
         authorised, admitted = promised(consumer, provider)
-        provider.ledger.payee.abandoned(admitted)
-        consumer.ledger.payer.abandoned(authorised)
-        authorised, admitted = promised(consumer, provider)
         empty = replace(measured(), counts=TokenCounts(), complete=False)
         provider.ledger.payee.served(admitted, empty)
+        consumer.ledger.payer.received(authorised, empty)
+        assert provider.ledger.payee._unsigned == {}
+        assert [o.committed_picos for o in consumer.ledger.payer._orders.values()] == [0]
         await consumer.ledger.store.flush()
         assert not consumer.ledger.payer.lanes
         assert provider.ledger.uses(Side.PROVIDER, 0, 10**6, count_max=10) == []
