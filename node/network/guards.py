@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import libp2p.protocol_muxer.multiselect_communicator as multistream
@@ -25,7 +26,7 @@ from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.exceptions import RawConnError
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
-from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.pubsub import Pubsub, ValidationCache
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -66,6 +67,7 @@ def make_host(seed: bytes, peer_count_max: int) -> Any:
         connection_config=make_connection_config(peer_count_max),
     )
     free_inbound_slots(host)
+    forget_failed_dials(host)
     contain_handlers(host)
     return host
 
@@ -109,8 +111,15 @@ def make_router() -> GossipSub:
     )
 
 
-def make_pubsub(host: Any, topics: set[str], penalise: Penalty, rate: Callable[[ID], bool]) -> Any:
-    """Return a pubsub service that outlives what peers send it."""
+def make_pubsub(
+    host: Any,
+    topics: set[str],
+    *,
+    penalise: Penalty,
+    within_rate: Callable[[ID], bool],
+    deliver: Callable[[ID, Any], None],
+) -> Any:
+    """Return a pubsub service that outlives what peers send it, and delivers at once."""
     pubsub = GuardedPubsub(
         host,
         make_router(),
@@ -119,7 +128,10 @@ def make_pubsub(host: Any, topics: set[str], penalise: Penalty, rate: Callable[[
         allowed_topics=topics,
     )
     pubsub.penalise = penalise
-    pubsub.within_rate = rate
+    pubsub.within_rate = within_rate
+    pubsub.deliver = deliver
+    pubsub.forwarders = {}
+    pubsub.validation_cache = _NoVerdicts()
     # Fault: numbers start from the clock in seconds, so those of a quickly restarted node repeat
     # and its messages are taken for seen.
     pubsub.counter = time.time_ns()  # noqa: TID251 - an edge; must only grow over restarts
@@ -130,11 +142,15 @@ class GuardedPubsub(Pubsub):
     """Pubsub in which a peer's bytes end the peer's stream and never the service.
 
     Faults: one invalid protobuf, one message with a garbage key, or a validator that raises ends
-    the host; nothing limits what one neighbour forwards.
+    the host; nothing limits what one neighbour forwards; the queue to a subscriber has 32 slots
+    and drops silently; a verdict is kept for 300 s under author and number alone, so after the
+    120 s for which a message counts as seen other bytes under the same number pass unjudged.
     """
 
     penalise: Penalty
     within_rate: Callable[[ID], bool]
+    deliver: Callable[[ID, Any], None]
+    forwarders: dict[int, ID]
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         """Pass one message on, or drop it and count it against who forwarded it."""
@@ -145,10 +161,17 @@ class GuardedPubsub(Pubsub):
             if len(msg.topicIDs) != 1 or len(msg.data) > GOSSIP_BYTES_MAX:
                 self.penalise(msg_forwarder, 20, "forwards a message out of bounds")
                 return
+        self.forwarders[id(msg)] = msg_forwarder
         try:
             await super().push_msg(msg_forwarder, msg)
         except Exception as error:
             self.penalise(msg_forwarder, 20, f"forwards a broken message: {type(error).__name__}")
+        finally:
+            del self.forwarders[id(msg)]
+
+    def notify_subscriptions(self, publish_message: Any) -> None:
+        """Deliver a message that was judged, from whoever forwarded it."""
+        self.deliver(self.forwarders[id(publish_message)], publish_message)
 
     async def stream_handler(self, stream: Any) -> None:
         """Read a neighbour's stream to its end, whatever that is."""
@@ -159,6 +182,13 @@ class GuardedPubsub(Pubsub):
             self.penalise(peer, 50, f"sends broken gossip: {type(error).__name__}")
             await reset(stream)
             self._handle_dead_peer(peer)
+
+
+class _NoVerdicts(ValidationCache):
+    """Keeps no verdict: see `GuardedPubsub`."""
+
+    def put(self, msg_id: bytes, result: Any) -> None:
+        """Forget it."""
 
 
 def contain_handlers(host: Any) -> None:
@@ -209,6 +239,19 @@ def free_inbound_slots(host: Any) -> None:
         raise _ConnectionEnded
 
     swarm.upgrade_inbound_raw_conn = upgrade_and_wait
+
+
+def forget_failed_dials(host: Any) -> None:
+    """Let a peer be dialled again as soon as we like.
+
+    Fault: a peer whose addresses failed once is refused for 60 s without being tried, so a
+    restarted neighbour stays lost for a minute. When to dial again is our own loop's decision.
+    """
+
+    def forget(_peer: str) -> None:
+        return
+
+    host.get_network()._negative_peer_cache.mark_failed = forget
 
 
 class _BoundedStreams(dict[int, Any]):
@@ -278,11 +321,9 @@ async def close_sockets(host: Any, peer: ID) -> None:
         raw = socket_of(connection)
         if raw is not None:
             await trio.aclose_forcefully(raw)
-        with trio.move_on_after(CLOSE_TIMEOUT_S):
-            try:
-                await connection.close()
-            except Exception:  # a closed socket under it is an error to it
-                continue
+        # A closed socket under it is an error to it.
+        with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(Exception):
+            await connection.close()
 
 
 def socket_of(connection: Any) -> trio.SocketStream | None:

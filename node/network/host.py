@@ -88,7 +88,11 @@ class GuardedHost:
         self._host: Any = make_host(settings.node_seed, settings.peer_count_max)
         self._topics = make_validators(settings)
         self._pubsub: Any = make_pubsub(
-            self._host, set(self._topics), self._penalise, self._may_gossip
+            self._host,
+            set(self._topics),
+            penalise=self._penalise,
+            within_rate=self._may_gossip,
+            deliver=self._deliver,
         )
         self._requester = Requester(self._host)
         self._queues: dict[str, trio.MemorySendChannel[bytes]] = {}
@@ -165,7 +169,9 @@ class GuardedHost:
             with trio.fail_after(DIAL_TIMEOUT_S):
                 await self._host.connect(info)
         except Exception as error:  # the library raises a dozen kinds
-            raise PeerUnreachable(f"nobody with that identity answers at {address}") from error
+            raise PeerUnreachable(
+                f"nobody with that identity answers at {address} ({_cause(error)})"
+            ) from error
 
     async def drop(self, peer: str, reason: str, ban_s: float) -> None:
         """Close the connections to a peer; with `ban_s`, keep it out so long."""
@@ -183,8 +189,7 @@ class GuardedHost:
     async def _start_tasks(self, nursery: trio.Nursery) -> None:
         for topic, validator in self._topics.items():
             self._pubsub.set_topic_validator(topic, self._validator(validator), False)
-            subscription = await self._pubsub.subscribe(topic)
-            nursery.start_soon(self._consume, topic, subscription)
+            await self._pubsub.subscribe(topic)
             queue, frames = trio.open_memory_channel[bytes](PUBLISH_QUEUE_MAX)
             self._queues[topic] = queue
             nursery.start_soon(self._publish, topic, frames)
@@ -193,21 +198,12 @@ class GuardedHost:
         nursery.start_soon(self._keep_alive, nursery)
         nursery.start_soon(self._host.get_peerstore().start_cleanup_task, PEERSTORE_CLEANUP_S)
 
-    async def _consume(self, topic: str, subscription: Any) -> None:
-        """Hand frames on at once: the library's queue has 32 slots and drops silently."""
-        me = self._host.get_id()
-        async for message in subscription:
-            author = ID(message.from_id)
-            if author != me:
-                forwarder = getattr(message, "hansa_forwarder", author)
-                self._node.gossip(topic, str(author), str(forwarder), bytes(message.data))
-
     async def _publish(self, topic: str, frames: trio.MemoryReceiveChannel[bytes]) -> None:
         """Publish at a pace: 200 at once deliver 16."""
         pace = TokenBucket(PUBLISH_RATE_S, PUBLISH_BURST)
         async for data in frames:
-            while not pace.take(trio.current_time()):
-                await trio.sleep(pace.wait_s(trio.current_time()))
+            await trio.sleep(pace.wait_s(trio.current_time()))
+            pace.take(trio.current_time())
             try:
                 await self._pubsub.publish(topic, data)
             except Exception as error:  # anti-entropy carries what is not gossiped
@@ -231,11 +227,10 @@ class GuardedHost:
                     await self.dial(address)
                     continue
                 except HansaError as error:
-                    if not complained and attempt:
+                    if attempt and not complained:
                         complained = True
                         self._node.log("warning", "peer unreachable", "reason", str(error))
                 attempt += 1
-            # ruff would rather have an event here, but the other side's return has none.
             await trio.sleep(DIAL_WAITS_S[min(attempt, len(DIAL_WAITS_S) - 1)])
 
     async def _keep_alive(self, nursery: trio.Nursery) -> None:
@@ -301,6 +296,11 @@ class GuardedHost:
             self._failed_pings.pop(peer, None)
             self._requester.forget(peer)
             self._node.lost(str(peer))
+
+    def _deliver(self, forwarder: ID, message: Any) -> None:
+        author = ID(message.from_id)
+        if author != self._host.get_id():
+            self._node.gossip(message.topicIDs[0], str(author), str(forwarder), bytes(message.data))
 
     async def _answer(self, peer: ID, protocol: str, payload: bytes) -> bytes | None:
         return await self._node.ask(str(peer), protocol, payload)
@@ -373,3 +373,12 @@ def _peer_id(text: str) -> ID:
         return ID.from_string(text)
     except Exception as error:  # base58 raises several kinds
         raise BadAddress(f"{text[:80]!r} is not a peer id") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return the last cause of a library error, which says what happened."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error)[:160]}"
