@@ -11,8 +11,6 @@ import os
 import random
 import secrets
 import signal
-import socket
-import sys
 import time
 from contextlib import AsyncExitStack
 from importlib.metadata import version as distribution_version
@@ -20,8 +18,7 @@ from importlib.metadata import version as distribution_version
 import structlog
 
 from crdt import (
-    AccountId,
-    NetworkId,
+    ManifestDigest,
     PeerId,
     RecordId,
     Replica,
@@ -48,7 +45,7 @@ from node.catalogue import Catalogue
 from node.config import Loaded, Settings
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import Consumer, EngineUpstream, Provider
-from node.identity import Identity, load_identity, lock_folder
+from node.identity import load_identity, lock_folder
 from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
 from node.logs import set_up_logs
@@ -56,8 +53,7 @@ from node.metrics import Metrics
 from node.models import CatalogueModels
 from node.network import NetworkClient, NetworkSettings
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
-from node.planning import planner
-from node.serving import Serving, ServingTerms
+from node.serving import Planner, Serving, ServingTerms
 from node.storage import SqliteReader, open_storage
 from node.surroundings import AdvertisedSelf, reachable_hosts
 from registry import RegistryRules
@@ -93,7 +89,7 @@ async def _run(settings: Settings) -> None:
     node = Node(settings)
     await node.start()
     try:
-        print(node.banner(), flush=True)  # noqa: T201 - what `make run` promises to print
+        print(node.banner(), flush=True)
         await stop.wait()
         logger.info("stopping", at_most_s=settings.node.stop_s)
     finally:
@@ -110,7 +106,6 @@ class Node:
         self._stack = AsyncExitStack()
         self._started_s = _now_s()
         self._ready = False
-        self._seen: dict[str, int] = {}
 
     async def start(self) -> None:
         """Build and start every part; on a fault take down what was begun and raise it."""
@@ -174,7 +169,7 @@ class Node:
         self._stack.callback(self.access.close)
 
     def _build_log(self) -> None:
-        """The replicated log: replica, driver, network, catalogue."""
+        """Make the replicated log: network, replica, driver, catalogue."""
         settings = self.settings
         self.network = NetworkClient(
             NetworkSettings(
@@ -187,7 +182,9 @@ class Node:
             ),
             _Handlers(self),
         )
-        replica = Replica(self.network_id, self.storage, RegistryRules(), ReceiptRules())
+        replica = Replica(
+            self.network_id, self.storage, RegistryRules(), ReceiptRules(self.network_id)
+        )
         machine = SyncMachine(
             replica,
             random.Random(secrets.randbits(128)),  # noqa: S311 - jitter, not a secret
@@ -197,7 +194,7 @@ class Node:
         self.catalogue = Catalogue(self.driver, self.reader, self.network_id)
 
     def _build_models(self) -> None:
-        """Peers' HTTPS, builds, engines, adverts."""
+        """Make the peer port, builds, engines and adverts."""
         settings = self.settings
         self.session = PeerSession(self.key, self.network_id)
         self.peer_server = PeerServer(
@@ -206,14 +203,14 @@ class Node:
         )  # fmt: skip
         self.builds = Builds(
             BuildStore(settings.builds_folder, keep_free_bytes=settings.builds.free_bytes_min),
-            lambda digest: self.adverts.holders(digest),
+            self._holders,
             self.session.grant,
-            on_change=lambda: self.adverts.changed(),
+            on_change=self._changed,
         )
         self.serving = Serving(
             records=self.catalogue,
             builds=self.builds,
-            planner=planner(settings.engines_folder, device=settings.engines.device),
+            planner=_planner(settings),
             folder=settings.node.data_dir / "serving",
             terms=ServingTerms(
                 price_input=settings.serving.price_input_micros,
@@ -222,7 +219,7 @@ class Node:
                 model_count_max=settings.engines.model_count_max,
                 install=settings.engines.install,
             ),
-            on_change=lambda: self.adverts.changed(),
+            on_change=self._changed,
         )
         hosts = reachable_hosts(settings.peer.host, settings.peer.advertise)
         self.adverts = Adverts(
@@ -235,7 +232,7 @@ class Node:
         )
 
     def _build_money(self) -> None:
-        """The ledger, and the gateway on both of its sides."""
+        """Make the ledger, and the gateway on both of its sides."""
         settings = self.settings
         self.ledger = Ledger(
             settings.node.data_dir / "ledger.sqlite3",
@@ -290,7 +287,7 @@ class Node:
             now_s=_now_s,
         )
         self.streams = Streams(settings.api.stream_count_max)
-        self.openai = OpenAIRoutes(self.consumer, guard.api_key)
+        self.openai = OpenAIRoutes(self.consumer)
         self.api = ApiServer(
             settings.api.host,
             settings.api.port,
@@ -388,6 +385,13 @@ class Node:
     def _unready(self) -> list[str]:
         return [] if self._ready else ["starting or stopping"]
 
+    def _holders(self, digest: ManifestDigest) -> list[PeerEndpoint]:
+        return self.adverts.holders(digest)
+
+    def _changed(self) -> None:
+        """Let the next advert say what is held and offered now."""
+        self.adverts.changed()
+
     def _rtt_ms(self, peer: PeerId) -> float:
         return next((one.rtt_ms for one in self.network.peers() if one.peer == peer), 0.0)
 
@@ -397,6 +401,13 @@ class Node:
     def _endpoints_of(self, peer: PeerId) -> list[PeerEndpoint]:
         found = self.adverts.endpoint(peer)
         return [found] if found is not None else []
+
+
+def _planner(settings: Settings) -> Planner:
+    """Return what decides how models run on this machine."""
+    from node.planning import planner
+
+    return planner(settings.engines_folder, device=settings.engines.device)
 
 
 class _Handlers:
