@@ -61,7 +61,6 @@ from crdt.progress import (
 )
 from crdt.replica import LOCAL, Accepted, Cursor, Replica
 
-
 MALFORMED_WEIGHT = 6
 """Faults that an answer that makes no sense counts as: two within 20 s are enough."""
 

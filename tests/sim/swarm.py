@@ -132,7 +132,7 @@ class Swarm:
         node = self.nodes[name]
         node.machine = None
         node.wake_ms = None
-        for link in [link for link in self._links if name in link]:
+        for link in sorted(tuple(sorted(link)) for link in self._links if name in link):
             self._disconnect(*link)
 
     def cut(self, one: PeerId, other: PeerId) -> None:

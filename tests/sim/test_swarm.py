@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import crdt.replica
 import crdt.sync
-from crdt import Effect, Item, Operation, PeerId, Register
+from crdt import Effect, Item, PeerId, RecordChange, Register
 from crdt.progress import PeerProgress
+from crdt.replica import _Batch
+from node.storage.memory import MemoryStorage
 from tests.sim.checkers import check_agreement, check_safety, views
 from tests.sim.liars import LIARS
 from tests.sim.scenario import live
@@ -37,6 +43,23 @@ def test_one_seed_twice_is_one_history_and_two_seeds_are_two() -> None:
     first, again, other = (live(seed, 4, 20).history for seed in (3, 3, 4))
     assert first == again
     assert first != other
+
+
+def test_a_history_is_the_same_in_every_process() -> None:
+    """Nothing hangs on the order of a set, which Python draws anew for each process."""
+    command = [sys.executable, "-m", "tests.sim", "--seed", "7", "--nodes", "4"]
+    root = Path(__file__).resolve().parents[2]
+    outputs = {
+        subprocess.run(
+            command,
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(outputs) == 1
 
 
 def test_a_write_reaches_everybody_by_gossip_at_once() -> None:
@@ -161,12 +184,26 @@ def any_life_fails() -> bool:
 
 
 def test_a_planted_fold_of_winners_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def last_seen(heads: object, **_: object) -> Register:
-        listed: list[Operation] = list(heads)  # type: ignore[call-overload]
-        others = tuple(sorted(head.id for head in listed[:-1]))
-        return Register(listed[-1].id, others, deleted=False)
+    """The bug the rule warns of: whoever shows goes on showing while it is a head."""
+    honest = _Batch.changes
 
-    monkeypatch.setattr(crdt.replica, "register_of", last_seen)
+    def sticky(batch: _Batch) -> tuple[RecordChange, ...]:
+        storage = batch._replica.storage
+        assert isinstance(storage, MemoryStorage)
+        changes: list[RecordChange] = []
+        for change in honest(batch):
+            before = storage.disk.records.get(change.record)
+            heads = change.register.heads
+            if before is None or before.register.winner not in heads:
+                changes.append(change)
+                continue
+            winner = before.register.winner
+            others = tuple(head for head in heads if head != winner)
+            register = Register(winner, others, before.register.deleted)
+            changes.append(RecordChange(change.record, before.operation, register))
+        return tuple(changes)
+
+    monkeypatch.setattr(_Batch, "changes", sticky)
     assert any_life_fails()
 
 
