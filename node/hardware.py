@@ -5,44 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from inference.placement import Gpu, Machine
 
 NVIDIA_SMI_S = 15.0
 GPU_COUNT_MAX = 64
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class GpuHardware:
-    """One GPU; memory in bytes."""
-
-    index: int
-    name: str
-    memory_bytes: int
-    memory_free_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """One machine now.
-
-    Attributes:
-        vcpus: Processors this process may use (affinity and cgroup quota considered).
-        memory_bytes, memory_free_bytes: RAM, and what of it is available (cgroup considered).
-        disk_free_bytes: Free where builds are kept.
-    """
-
-    vcpus: int
-    memory_bytes: int
-    memory_free_bytes: int
-    disk_free_bytes: int
-    gpus: tuple[GpuHardware, ...] = ()
-
-
-def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Hardware:
+def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Machine:
     """Return what this machine has; blocking (nvidia-smi takes a second where there is one)."""
     memory = psutil.virtual_memory()
     limit, used = _cgroup_memory(cgroup)
@@ -51,7 +25,7 @@ def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Hardware:
     place = folder
     while not place.exists():
         place = place.parent
-    return Hardware(
+    return Machine(
         vcpus=_vcpus(cgroup),
         memory_bytes=total,
         memory_free_bytes=max(0, free),
@@ -60,22 +34,22 @@ def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Hardware:
     )
 
 
-def parse_gpus(text: str) -> tuple[GpuHardware, ...]:
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
     """Return the GPUs in nvidia-smi's `index,name,memory.total,memory.free` rows (MiB, no units).
 
     A row that is not one (MIG parts say `[N/A]`) is left out.
     """
-    found: list[GpuHardware] = []
+    found: list[Gpu] = []
     for line in text.splitlines()[:GPU_COUNT_MAX]:
         parts = [part.strip() for part in line.split(",")]
         if len(parts) != 4 or not all(parts[at].isdecimal() for at in (0, 2, 3)):
             continue
         total, free = int(parts[2]) << 20, int(parts[3]) << 20
-        found.append(GpuHardware(int(parts[0]), parts[1][:60], total, free))
+        found.append(Gpu(int(parts[0]), parts[1][:60], total, free))
     return tuple(found)
 
 
-def _gpus() -> tuple[GpuHardware, ...]:
+def _gpus() -> tuple[Gpu, ...]:
     if shutil.which("nvidia-smi") is None:
         return ()
     query = "--query-gpu=index,name,memory.total,memory.free"

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from node.hardware import GpuHardware, parse_gpus, read_hardware
+from inference.placement import Gpu
+from node.hardware import parse_gpus, read_hardware
 
 GIB = 2**30
 
@@ -41,4 +42,4 @@ def test_odd_limits_do_no_harm(tmp_path, cpu, memory):
 
 def test_gpus_are_read_and_odd_rows_left_out():
     text = "0, NVIDIA H200, 143771, 143000\n1, NVIDIA H200, [N/A], [N/A]\nnonsense\n\n"
-    assert parse_gpus(text) == (GpuHardware(0, "NVIDIA H200", 143771 << 20, 143000 << 20),)
+    assert parse_gpus(text) == (Gpu(0, "NVIDIA H200", 143771 << 20, 143000 << 20),)
