@@ -1,4 +1,4 @@
-"""From words to the typed tree, strictly: the first thing that is wrong is named, with its place."""
+"""From words to the typed tree, strictly: what is wrong first is named, with its place."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def tree_of(lines: list[list[Token]]) -> Formfile:
         if needed not in values:
             raise last.fault(f"the file has no {needed.upper()}")
     _check_names(values, lines)
-    return Formfile(**{k: tuple(x) if isinstance(x, list) else x for k, x in values.items()})
+    for directive in BY_WORD.values():
+        if directive.many and directive.attribute in values:
+            values[directive.attribute] = tuple(values[directive.attribute])
+    return Formfile(**values)
 
 
 def _check_format(lines: list[list[Token]]) -> None:
