@@ -41,7 +41,7 @@ class EngineState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SupervisorLimits:
-    """How long things may take.
+    """How long things may take. Draining and stopping fit the ten seconds a node has to stop.
 
     Attributes:
         start_s: From the start of the process to a healthy answer.
@@ -55,8 +55,8 @@ class SupervisorLimits:
     start_s: float = 600.0
     poll_s: float = 2.0
     silent_count: int = 5
-    drain_s: float = 8.0
-    stop_s: float = 12.0
+    drain_s: float = 4.5
+    stop_s: float = 4.0
     last_words_s: float = 3.0
 
 

@@ -210,14 +210,16 @@ class Serving:
         try:
             state, model = self._resolve(job.record)
             self._report(job, "planning", f"does {model.name} fit this machine?")
-            for reason in await asyncio.to_thread(self._planner.check, model):
+            said = await asyncio.to_thread(self._planner.check, model)
+            for reason in said:
                 self._report(job, "planning", reason)
             digest, tree = await self._fetch(job, model)
             served_name = f"{state.account.hex()[:16]}/{state.slug}"
             prepared = await asyncio.to_thread(self._planner.prepare, model, tree, served_name)
             job.prepared = prepared
             for reason in prepared.reasons:
-                self._report(job, "planning", reason)
+                if reason not in said:
+                    self._report(job, "planning", reason)
             await self._install_engine(job, prepared.environment)
             await self._start(job, prepared, served_name)
             job.offer = self._offer(job, state, model, digest)
