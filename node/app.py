@@ -25,7 +25,6 @@ from crdt import (
     SyncLimits,
     SyncMachine,
     network_id,
-    short,
 )
 from inference import Breaker, Offer
 from node.access import Access, operator_token
@@ -326,6 +325,13 @@ class Node:
             "hansa_stored", "What is stored, by kind.",
             lambda: [({"kind": k}, v) for k, v in self.catalogue.counts().items()],
         )  # fmt: skip
+        self.metrics.counter(
+            "hansa_items_received", "Items taken in since the start, by the way they came.",
+            lambda: [
+                ({"path": path}, count)
+                for path, count in self.catalogue.sync_status().arrivals.items()
+            ],
+        )  # fmt: skip
         self.metrics.gauge(
             "hansa_peers", "Connected peers.", lambda: [({}, len(self.network.peers()))]
         )
@@ -420,15 +426,13 @@ class _Handlers:
         self._sync = sync_protocol(node.network_id)
         self._adverts = adverts_protocol(node.network_id)
 
-    def peer_connected(self, peer: PeerId, address: str) -> None:
+    def peer_connected(self, peer: PeerId, _address: str) -> None:
         """Take note of a peer that can be asked."""
-        logger.info("peer connected", peer=short(peer), address=address)
         self._node.driver.peer_connected(peer)
         self._node.adverts.peer_connected(peer)
 
     def peer_lost(self, peer: PeerId) -> None:
         """Take note of a peer that is gone."""
-        logger.info("peer lost", peer=short(peer))
         self._node.driver.peer_lost(peer)
         self._node.adverts.peer_lost(peer)
 

@@ -40,7 +40,8 @@ SCHEMES: dict[str, Any] = {
         "signed operation in `Hansa-Operation`. docs/wire.md has the bytes; `hansa` makes them.",
     },
 }
-_PARAMETER = re.compile(r"\{([a-z_]+)(?::[^}]*)?\}")
+_PARAMETER = re.compile(r"\{([a-z_]+)(?::(?:[^{}]|\{[^}]*\})*)?\}")
+"""A path's variable, with or without an expression, which may have braces of its own."""
 ABOUT = (
     "A node of a market of AI models and agents that nobody owns. Reads are open; a creator's "
     "writes are signed by the creator; operator's actions take the operator's token; model calls "

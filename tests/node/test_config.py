@@ -1,0 +1,74 @@
+"""Settings: where each comes from, and what is said of a wrong one."""
+
+import pytest
+
+from node.config import BadSettings, Settings, load_settings
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path):
+    file = tmp_path / "hansa.toml"
+    file.write_text(
+        '[api]\nport = 1\n[log]\nlevel = "debug"\n[p2p]\nlisten = "/ip4/1.2.3.4/tcp/5"\n'
+    )
+    loaded = load_settings(
+        file,
+        ["api.port=3"],
+        {"HANSA_API__PORT": "2", "HANSA_NODE__NETWORK": "lab", "HANSA_NODE": "x"},
+    )
+    assert loaded.settings.api.port == 3
+    assert loaded.settings.node.network == "lab"
+    assert loaded.settings.log.level == "debug"
+    assert loaded.settings.p2p.listen == ("/ip4/1.2.3.4/tcp/5",)
+    origins = {one.key: one.origin for one in loaded.listing()}
+    assert origins["api.port"] == "flag"
+    assert origins["node.network"] == "environment HANSA_NODE__NETWORK"
+    assert origins["log.level"] == f"file {file}"
+    assert origins["peer.port"] == "default"
+
+
+def test_every_setting_says_what_it_is_and_why():
+    for one in load_settings().listing():
+        assert len(one.about) > 20, one.key
+
+
+def test_lists_and_nothing_are_read_from_text():
+    loaded = load_settings(None, ["p2p.bootstrap=/a, /b", "node.key_file="])
+    assert loaded.settings.p2p.bootstrap == ("/a", "/b")
+    assert loaded.settings.node.key_file is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("api.prot=1", "did you mean 'api.port'"),
+        ("api.port=many", "api.port = 'many'"),
+        ("api.port=70000", "65535"),
+        ("api.host=0.0.0.0", "api.public = true"),
+        ("api.port=8421", "both 8421"),
+        ("api.port", "section.key=value"),
+        ("nothing.here=1", "there is no setting 'nothing.here'"),
+        ("engines.device=tpu", "'auto', 'cpu' or 'cuda'"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_a_way_out(flag, said):
+    with pytest.raises(BadSettings, match=r"flag|api") as caught:
+        load_settings(None, [flag])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[api", "port = 1", '[api]\nport = "x"\n', "[api]\nprot = 1"])
+def test_a_wrong_file_is_named(tmp_path, text):
+    file = tmp_path / "hansa.toml"
+    file.write_text(text)
+    with pytest.raises(BadSettings, match=r"hansa\.toml"):
+        load_settings(file)
+
+
+def test_another_address_needs_an_explicit_yes():
+    settings = load_settings(None, ["api.host=0.0.0.0", "api.public=true"]).settings
+    assert settings.api.host == "0.0.0.0"
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().api.port = 1
