@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import libp2p.protocol_muxer.multiselect_communicator as multistream
+import libp2p.stream_muxer.muxer_multistream as muxer_choice
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -57,6 +58,8 @@ Penalty = Callable[[ID, int, str], None]
 def make_host(seed: bytes, peer_count_max: int) -> Any:
     """Return a host with every guard that concerns connections and streams."""
     bound_negotiation()
+    # Fault: whatever class `muxer_opt` names, the library makes its own Yamux.
+    muxer_choice.Yamux = BoundedYamux  # type: ignore[misc, attr-defined]
     key_pair = create_new_key_pair(seed)
     host: Any = new_host(
         key_pair=key_pair,

@@ -1,0 +1,221 @@
+"""The supervised child, seen from the node: real processes on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from crdt import PeerId, SigningKey, peer_id_of
+from node.network import (
+    BadAddress,
+    NetworkBusy,
+    NetworkClient,
+    PeerRefused,
+    PeerUnreachable,
+    PortInUse,
+    TooLarge,
+)
+from tests.node.network.swarms import Recorder, ops_frame, seed_of, settings_for, start
+
+pytestmark = pytest.mark.slow
+Pair = tuple[NetworkClient, Recorder, NetworkClient, Recorder]
+SETTINGS = settings_for("a")
+PEER_C = peer_id_of(SigningKey(seed_of("c")).public)
+SYNC = SETTINGS.protocols[0]
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    """Two nodes, the second of which has the first as its bootstrap peer."""
+    a, seen_a = await start("a")
+    b, seen_b = await start("b", *a.addresses)
+    try:
+        await seen_b.until(lambda: a.peer_id in seen_b.connected)
+        await seen_a.until(lambda: b.peer_id in seen_a.connected)
+        yield a, seen_a, b, seen_b
+    finally:
+        await asyncio.gather(a.stop(), b.stop())
+
+
+async def ask(client: NetworkClient, peer: PeerId, payload: bytes, *, most: int = 2**20) -> bytes:
+    return await client.request(peer, SYNC, payload, timeout_s=10, answer_bytes_max=most)
+
+
+async def test_a_request_is_answered_refused_or_too_long_and_the_next_still_works(
+    pair: Pair,
+) -> None:
+    a, seen_a, b, _ = pair
+    assert await ask(b, a.peer_id, b"hello") == b"olleh"
+    assert seen_a.asked == [(b.peer_id, b"hello")]
+    for payload in (b"refuse", b"fail"):
+        with pytest.raises(PeerRefused):
+            await ask(b, a.peer_id, payload)
+    with pytest.raises(PeerRefused, match="5 bytes"):
+        await ask(b, a.peer_id, b"hello", most=4)
+    big = os.urandom(2**20)
+    assert await ask(a, b.peer_id, big) == big[::-1]
+    with pytest.raises(TooLarge):
+        await ask(a, b.peer_id, big + b"x")
+    with pytest.raises(PeerUnreachable):
+        await b.request(a.peer_id, SYNC, b"hang", timeout_s=0.3, answer_bytes_max=10)
+    with pytest.raises(PeerUnreachable):
+        await b.request(a.peer_id, "/other/protocol", b"", timeout_s=5, answer_bytes_max=9)
+    assert await ask(b, a.peer_id, b"again") == b"niaga"
+
+
+async def test_fifty_requests_at_once_share_few_streams(pair: Pair) -> None:
+    a, _, b, _ = pair
+    answers = await asyncio.gather(*(ask(b, a.peer_id, b"%d" % i) for i in range(50)))
+    assert answers == [(b"%d" % i)[::-1] for i in range(50)]
+
+
+async def test_gossip_reaches_with_author_and_what_is_invalid_does_not(pair: Pair) -> None:
+    a, seen_a, b, seen_b = pair
+    await _mesh(a, seen_b)
+    seen_a.frames.clear()
+    await b.publish(SETTINGS.ops_topic, b"garbage")
+    await b.publish(SETTINGS.adverts_topic, b"garbage")
+    good = ops_frame("good")
+    await b.publish(SETTINGS.ops_topic, good)
+    await seen_a.until(lambda: seen_a.frames)
+    assert seen_a.frames == [(SETTINGS.ops_topic, b.peer_id, b.peer_id, good)]
+    with pytest.raises(TooLarge):
+        await b.publish(SETTINGS.ops_topic, b"x" * 65537)
+    with pytest.raises(BadAddress):
+        await b.publish("/other/topic", b"x")
+
+
+async def test_publishing_without_end_is_refused_and_what_was_taken_arrives(pair: Pair) -> None:
+    a, _, _, seen_b = pair
+    await _mesh(a, seen_b)
+    seen_b.frames.clear()
+    taken = 0
+    for i in range(200):
+        try:
+            await a.publish(SETTINGS.ops_topic, ops_frame(f"many {i}"))
+        except NetworkBusy:
+            break
+        taken += 1
+    else:
+        raise AssertionError("200 frames at once are all queued")
+    assert taken >= 60
+    await seen_b.until(lambda: len(seen_b.frames) == taken)
+
+
+async def test_a_killed_child_comes_back_on_its_port_and_finds_its_peers(pair: Pair) -> None:
+    a, seen_a, b, seen_b = pair
+    addresses, pid = a.addresses, a.child_pid
+    assert pid is not None
+    waiting = asyncio.create_task(ask(a, b.peer_id, b"hang"))
+    await seen_b.until(lambda: seen_b.asked)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(PeerUnreachable):
+        await waiting
+    assert not seen_a.connected
+    with pytest.raises(PeerUnreachable):
+        await ask(a, b.peer_id, b"at once")
+    await seen_b.until(lambda: not seen_b.connected)
+    await seen_b.until(lambda: seen_b.connected)
+    assert a.addresses == addresses
+    assert a.child_pid not in (None, pid)
+    assert await ask(b, a.peer_id, b"back") == b"kcab"
+
+
+async def test_a_child_that_outgrows_its_memory_is_lost_alone() -> None:
+    recorder = Recorder()
+    small = replace(settings_for("small"), memory_bytes_max=64 * 2**20)
+    client = NetworkClient(small, recorder)
+    with pytest.raises(Exception, match="network child ended"):
+        await client.start()
+
+
+async def test_a_stopped_peer_is_noticed_and_a_continued_one_returns(pair: Pair) -> None:
+    a, _, b, seen_b = pair
+    assert a.child_pid is not None
+    process = psutil.Process(a.child_pid)
+    process.suspend()
+    try:
+        await seen_b.until(lambda: not seen_b.connected, timeout_s=8)
+    finally:
+        process.resume()
+    await seen_b.until(lambda: a.peer_id in seen_b.connected)
+    assert b.peers()[0].peer == a.peer_id
+
+
+async def test_a_banned_peer_stays_out_until_its_time(pair: Pair) -> None:
+    a, seen_a, b, seen_b = pair
+    await a.ban(b.peer_id, 2.0)
+    await seen_b.until(lambda: not seen_b.connected)
+    with pytest.raises(PeerUnreachable):
+        await a.dial(b.addresses[0])
+    await seen_a.until(lambda: b.peer_id in seen_a.connected)
+
+
+async def test_a_dropped_peer_may_return(pair: Pair) -> None:
+    a, _, b, seen_b = pair
+    await a.drop(b.peer_id, "a test")
+    await seen_b.until(lambda: not seen_b.connected)
+    await seen_b.until(lambda: seen_b.connected)
+
+
+async def test_dialling_nobody_somebody_else_and_nonsense() -> None:
+    a, _ = await start("a")
+    b, _ = await start("b")
+    try:
+        wrong = a.addresses[0].split("/p2p/")[0] + "/p2p/" + PEER_C
+        with pytest.raises(PeerUnreachable):
+            await b.dial(wrong)
+        for nonsense in ("", "/ip4/1.2.3.4", "http://x", b.addresses[0]):
+            with pytest.raises(BadAddress):
+                await b.dial(nonsense)
+        await b.dial(a.addresses[0])
+        assert [peer.direction for peer in b.peers()] == ["out"]
+    finally:
+        await asyncio.gather(a.stop(), b.stop())
+
+
+async def test_a_taken_port_is_named_with_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = replace(settings_for("a"), listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+        client = NetworkClient(settings, Recorder())
+        with pytest.raises(PortInUse, match=rf"port {port} .*p2p\.listen"):
+            await client.start()
+    await client.stop()
+
+
+async def test_the_seed_is_in_no_argument_no_environment_and_no_text(pair: Pair) -> None:
+    a, _, _, _ = pair
+    assert a.child_pid is not None
+    child = psutil.Process(a.child_pid)
+    shown = " ".join(child.cmdline()) + str(child.environ()) + repr(SETTINGS)
+    for spelling in (seed_of("a").hex(), repr(seed_of("a"))):
+        assert spelling not in shown
+
+
+async def test_stopping_ends_the_child() -> None:
+    a, _ = await start("a")
+    pid = a.child_pid
+    assert pid is not None
+    await a.stop()
+    assert not psutil.pid_exists(pid)
+    await a.stop()
+
+
+async def _mesh(sender: NetworkClient, receiver: Recorder) -> None:
+    """Gossip until something arrives: subscriptions and the mesh take a heartbeat or two."""
+    for i in range(100):
+        await sender.publish(SETTINGS.ops_topic, ops_frame(f"mesh {i}"))
+        try:
+            await receiver.until(lambda: receiver.frames, timeout_s=0.2)
+        except TimeoutError:
+            continue
+        return
+    raise AssertionError("no mesh after 20 s")
