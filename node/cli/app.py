@@ -6,7 +6,9 @@ imported inside the command that needs it, so that `hansa --help` stays instant.
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -33,7 +35,7 @@ from node.cli.command import (
     NodeUrl,
     PassphraseFile,
 )
-from node.cli.errors import EXIT_INTERRUPTED, EXIT_USAGE
+from node.cli.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE
 from node.cli.screen import Screen
 from node.cli.session import Options
 
@@ -90,9 +92,20 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         told = getattr(error, "format_message", None)
         if told is None:
-            raise
+            return _bug(error)
         return _usage_failure(error, str(told()), as_json="--json" in given)
     return status if isinstance(status, int) else 0
+
+
+def _bug(error: Exception) -> int:
+    """Say that this program failed, in one line; a maintainer gets the rest by asking for it."""
+    if os.environ.get("HANSA_DEBUG"):
+        traceback.print_exception(error)
+    sys.stderr.write(
+        f"hansa: a bug in this program ({type(error).__name__}: {' '.join(str(error).split())});"
+        " run it again with HANSA_DEBUG=1 and report what it prints\n"
+    )
+    return EXIT_BUG
 
 
 def _usage_failure(error: Exception, message: str, *, as_json: bool) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from crdt import UserFault, WorldFault
 
+EXIT_BUG = 1
+"""An exception nobody expected."""
 EXIT_USAGE = 2
 """What every Unix tool ends with when it was called wrongly."""
 EXIT_INTERRUPTED = 130

@@ -33,6 +33,10 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(metavar="PATH", help="Pack and upload this, and name it in the record."),
         ] = None,
+        template: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="Put this Formfile into the record."),
+        ] = None,
         assignments: Assignments = None,
     ) -> None:
         """Publish a model or an agent: create it, or add a version if it is there.
@@ -44,6 +48,8 @@ def register(app: typer.Typer) -> None:
         if build is None and path.is_dir() and (path / BUILD_FOLDER).is_dir():
             build = path / BUILD_FOLDER
         data = writes.document(session, file, assignments)
+        if template is not None:
+            data["formfile_template"] = session.read_text(template)
         plural = kind_of(data, file)
         account = session.creator()
         client = session.client(creator=account)

@@ -77,14 +77,14 @@ def _page(path: tuple[str, ...], one: Any) -> list[str]:
     usage = [" ".join(path)]
     arguments = [p for p in one.params if p.param_type_name == "argument"]
     for argument in arguments:
-        word = argument.metavar or argument.human_readable_name.upper()
+        word = argument.metavar or argument.name.upper()
         many = "..." if argument.nargs == -1 else ""
         usage.append(f"{word}{many}" if argument.required else f"[{word}{many}]")
     text = "\n".join(line.strip() for line in (one.help or "").strip().splitlines())
     lines = [text, "", "```", " ".join(usage) + " [options]", "```", ""]
     lines += ["For example:", "", "```sh", example_of(one), "```"]
     described = [
-        f"- `{argument.metavar or argument.human_readable_name.upper()}`: {argument.help}"
+        f"- `{argument.metavar or argument.name.upper()}`: {argument.help}"
         for argument in arguments
         if argument.help
     ]

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from node.cli.documents import parse_document
 from node.cli.errors import BadUsage, NoAccount, UnreadableFile
 from node.cli.screen import Screen
 
@@ -181,6 +182,21 @@ class Session:
         if confirm and getpass.getpass("The same again: ") != text:
             raise BadUsage("the two passphrases differ; nothing was made, try again")
         return Passphrase(text)
+
+    def read_text(self, path: Path) -> str:
+        """Return a small text file a person named.
+
+        Raises:
+            UnreadableFile: it cannot be read, or is not UTF-8.
+        """
+        try:
+            return self.read_file(path).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UnreadableFile(f"{path} is not UTF-8 text (byte {error.start})") from error
+
+    def read_document(self, path: Path) -> dict[str, Any]:
+        """Return the object in a JSON or TOML file a person named."""
+        return parse_document(self.read_file(path), str(path))
 
     def settings(self, config: Path | None = None, flags: Sequence[str] = ()) -> Loaded:
         """Return the settings a node on this machine would run with.

@@ -44,7 +44,7 @@ def changed(
     patch = documents.parse_assignments(assignments or ())
     if file is None:
         return patch
-    return documents.merged(documents.parse_document(session.read_file(file), str(file)), patch)
+    return documents.merged(session.read_document(file), patch)
 
 
 def validate(session: Session, plural: str, data: dict[str, Any]) -> None:

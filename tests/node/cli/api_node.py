@@ -16,7 +16,7 @@ from typing import Any
 from crdt import PeerId, Replica, SigningKey, SyncLimits, SyncMachine, network_id, peer_id_of
 from node.access import Access
 from node.api.builds import routes as build_routes
-from node.api.guard import Guard, creator_of
+from node.api.guard import Guard
 from node.api.node_routes import NodeRoutes, Surroundings
 from node.api.node_views import NodeView
 from node.api.records import record_routes
@@ -50,7 +50,6 @@ def api_node(folder: Path) -> Iterator[ApiNode]:
     folder.mkdir(exist_ok=True)
     (folder / "operator.token").write_text(TOKEN + "\n")
     loop = asyncio.new_event_loop()
-    ready: Any = asyncio.run_coroutine_threadsafe
     stop = asyncio.Event()
     started = threading.Event()
     found: list[str | BaseException] = []
@@ -67,7 +66,6 @@ def api_node(folder: Path) -> Iterator[ApiNode]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert ready is not None
     assert started.wait(20)
     try:
         if isinstance(found[0], BaseException):
@@ -90,6 +88,10 @@ async def _serve(
         found.append(server.url)
         started.set()
         await stop.wait()
+
+
+def now_s() -> int:
+    return int(time.time())  # noqa: TID251 - the client under test signs with the real clock
 
 
 async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
@@ -115,7 +117,7 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
         token=TOKEN,
         access=access,
         account_of=catalogue.account,
-        now_s=lambda: int(time.time()),
+        now_s=now_s,
     )
     metrics = Metrics()
     server = ApiServer("127.0.0.1", 0, guard, metrics, ApiLimits())
@@ -126,7 +128,8 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
     )
     stack.push_async_callback(builds.close)
     server.add_routes(record_routes(catalogue))
-    server.add_routes(build_routes(builds, lambda request: creator_of(request).key))
+    streams = Streams(8)
+    server.add_routes(build_routes(builds, streams))
 
     def describe() -> NodeView:
         return NodeView(
@@ -140,8 +143,8 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
         catalogue=catalogue, network=SimpleNamespace(peers=list),  # type: ignore[arg-type]
         adverts=SimpleNamespace(offers=list, own=lambda: None),  # type: ignore[arg-type]
         serving=SimpleNamespace(served=list),  # type: ignore[arg-type]
-        access=access, metrics=metrics, streams=Streams(8), own_peer=peer, describe=describe,
-        unready=lambda: [], now_s=lambda: int(time.time()),
+        access=access, metrics=metrics, streams=streams, own_peer=peer, describe=describe,
+        unready=list, now_s=now_s,
     )  # fmt: skip
     server.add_routes(NodeRoutes(around).routes())
     return server

@@ -36,9 +36,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiNode]:
 class Shell:
     """Types commands as one person: own accounts, own files."""
 
-    def __init__(
-        self, node: ApiNode, folder: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def __init__(self, node: ApiNode, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
         self._node = node
         self._capsys = capsys
@@ -48,7 +46,7 @@ class Shell:
         self._capsys.readouterr()
         found = run(["--node", self._node.url, *map(str, words)])
         out, err = self._capsys.readouterr()
-        assert found == status, err
+        assert found == status, out + err
         return out, err
 
     def json(self, *words: object, status: int = 0) -> Any:
@@ -180,7 +178,7 @@ def test_search_finds_by_words_and_filters(shell: Shell) -> None:
     one_a_page = shell.json("models", "list", "--limit", "1")
     assert len(one_a_page["items"]) == 1
     assert one_a_page["total"] >= 2
-    out, err = shell("models", "search", "findme", "--sort", "name")
+    out, _err = shell("models", "search", "findme", "--sort", "name")
     assert "findme-one" in out
     assert "$0.10 / $0.25" in out
     assert shell.json("models", "search", "--where", "bogus=1", status=3)["code"] == "bad-query"
