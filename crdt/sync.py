@@ -84,7 +84,7 @@ class SyncMachine:
         self._bulk_until_ms = 0
         self._fresh_until_ms = -1
         self._outbox = Outbox(self._network)
-        self._arrivals = dict.fromkeys(ARRIVAL_PATHS, 0)
+        self._arrivals: dict[str, int] = dict.fromkeys(ARRIVAL_PATHS, 0)
 
     def handle(self, event: Event, *, now_ms: int) -> list[Effect]:
         """Apply one event and return what must now be done, in order.

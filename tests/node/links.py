@@ -85,7 +85,12 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    name: str, folder: Path, drivers: dict[PeerId, Driver], *, gossips: bool = True
+    name: str,
+    folder: Path,
+    drivers: dict[PeerId, Driver],
+    *,
+    gossips: bool = True,
+    searches: bool = False,
 ) -> AsyncIterator[Running]:
     """Run a node's log from a folder until the block ends."""
     peer = PeerId(name)
@@ -96,7 +101,7 @@ async def running(
     limits = SyncLimits(catch_up_ms=200, retry_ms=20)
     machine = SyncMachine(replica, random.Random(1), limits)
     link = Link(peer, drivers, gossips=gossips)
-    driver = Driver(machine, NoProjection(), link, NETWORK)
+    driver = Driver(machine, storage if searches else NoProjection(), link, NETWORK)
     await driver.start()
     drivers[peer] = driver
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from crdt import OperationId, RecordId, RecordKind
 from node.catalogue import AmbiguousSlug
+from registry import Query, encode_record, validate
 from tests.node.links import Running, running
 from tests.writers import Writer, make_receipt
 
@@ -73,6 +74,29 @@ async def test_a_version_by_its_id_only_of_its_own_record(node: Running) -> None
     assert [e.operation.id for e in node.catalogue.versions(ANN.record())] == [
         OperationId(second.id), OperationId(first.id),
     ]  # fmt: skip
+
+
+def body_of(version: str) -> bytes:
+    return encode_record(validate(RecordKind.MODEL, {"name": "thing", "version": version}))
+
+
+async def test_a_version_by_its_semver_and_the_same_one_of_two_everywhere(node: Running) -> None:
+    first = ANN.put(body_of("1.0.0"))
+    left = ANN.put(body_of("1.1.0"), cites=(first,), timestamp_s=1)
+    right = ANN.put(body_of("1.1.0"), cites=(first,), timestamp_s=2)
+    await node.catalogue.publish([item.raw for item in (first, left, right)])
+    found = {v: node.catalogue.version(ANN.record(), v) for v in ("1.0.0", "1.1.0", "2.0.0")}
+    assert found["1.0.0"] is not None
+    assert found["1.0.0"].operation.id == first.id
+    assert found["1.1.0"] is not None
+    assert found["1.1.0"].operation.id == max(left.id, right.id)
+    assert found["2.0.0"] is None
+
+
+async def test_a_search_finds_what_was_just_published(tmp_path: Path) -> None:
+    async with running("s", tmp_path, {}, searches=True) as node:
+        await node.catalogue.publish([ANN.genesis.raw, ANN.put(body_of("1.0.0")).raw])
+        assert [hit.slug for hit in node.catalogue.search(Query(text="thing")).hits] == ["thing"]
 
 
 async def test_receipts_by_record(node: Running) -> None:

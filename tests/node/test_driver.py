@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +32,41 @@ async def test_what_was_published_is_on_the_disk_when_the_call_returns(tmp_path:
         assert state is not None
     async with running("a", tmp_path, {}) as again:
         assert again.catalogue.record(ANN.record()) == state
+
+
+KILLED_PUBLISHER = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.node.links import running
+from tests.writers import Writer
+
+async def main():
+    ann = Writer("ann")
+    async with running("a", Path(sys.argv[1]), {}) as node:
+        await node.catalogue.publish([ann.genesis.raw])
+        for number in range(10):
+            await node.catalogue.publish([ann.put(slug=f"s{number}").raw])
+            print(number, flush=True)
+        asyncio.ensure_future(node.catalogue.publish([ann.put(slug="torn").raw]))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+async def test_nothing_acknowledged_is_missing_after_kill_9(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED_PUBLISHER, str(tmp_path), cwd=root, stdout=PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == -9
+    acknowledged = [int(line) for line in output.split()]
+    assert acknowledged == list(range(10))
+    async with running("a", tmp_path, {}) as node:
+        for number in acknowledged:
+            assert node.catalogue.record(ANN.record(f"s{number}")) is not None
 
 
 async def test_concurrent_publishes_each_get_their_own_outcomes(tmp_path: Path) -> None:
