@@ -17,6 +17,7 @@ from tests.node.links import connect, eventually, running
 from tests.writers import Writer
 
 ANN = Writer("ann")
+ROOT = Path(__file__).resolve().parents[2]
 Drivers = dict[PeerId, Driver]
 
 
@@ -56,9 +57,9 @@ asyncio.run(main())
 
 
 async def test_nothing_acknowledged_is_missing_after_kill_9(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
+
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", KILLED_PUBLISHER, str(tmp_path), cwd=root, stdout=PIPE
+        sys.executable, "-c", KILLED_PUBLISHER, str(tmp_path), cwd=ROOT, stdout=PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == -9
