@@ -13,7 +13,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from crdt import ManifestDigest, PublicKey, SigningKey
-from node.builds.errors import BuildStoreBusy, UnknownBuild, UploadRefused
+from node.builds.errors import BuildDamaged, BuildStoreBusy, UnknownBuild, UploadRefused
 from node.builds.exchange import Blame, ExchangeLimits
 from node.builds.fetching import Connect, Fetch, FetchProgress, HoldersOf
 from node.builds.packing import Packed, PackProgress, pack
@@ -182,9 +182,9 @@ class Builds:
 
         Raises:
             NoHolder: nobody has it, or everybody who has it failed.
-            BuildStoreFull, BuildStoreBusy, BuildDamaged: it cannot be kept.
+            BuildStoreFull, BuildStoreBusy: it cannot be kept.
         """
-        if self.has(digest):
+        with suppress(UnknownBuild, BuildDamaged):  # what is damaged is partial now: mend it
             return await self._call(self.path, digest)
         flight = self._flights.get(digest)
         if flight is None:

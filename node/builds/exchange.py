@@ -122,6 +122,8 @@ class ExchangeLimits:
     Attributes:
         run_s: A run is what arrives in this time: long enough to hide a round trip, short
             enough to lose little (builds.md).
+        run_chunk_count_max: Of files so small that a run's bytes would be thousands of chunks;
+            it bounds the events that are under way.
         hang_count_max: A hung answer is retried this often before it counts.
         round_count_max: Rounds through all holders without one chunk before giving up; with
             `retry_s` doubling up to `retry_s_max` that is about a minute.
@@ -131,6 +133,7 @@ class ExchangeLimits:
     run_s: float = 0.4
     run_bytes_min: int = 1024 * 1024
     run_bytes_max: int = 16 * 1024 * 1024
+    run_chunk_count_max: int = 256
     hang_count_max: int = 3
     round_count_max: int = 6
     retry_s: float = 1.0
@@ -345,8 +348,11 @@ class Exchange:
         budget = max(limits.run_bytes_min, min(wanted, share))
         first, available = state.todo.popleft()
         count, size = 0, 0
-        while count < available and (not count or size + self._length_of(first + count) <= budget):
-            size += self._length_of(first + count)
+        for index in range(first, first + min(available, limits.run_chunk_count_max)):
+            length = self._length_of(index)
+            if count and size + length > budget:
+                break
+            size += length
             count += 1
         if count < available:
             state.todo.appendleft((first + count, available - count))

@@ -279,7 +279,7 @@ class Fetch:
         self._now = replace(self._now, bytes_wasted=self._now.bytes_wasted + count)
 
     def _put(self, event: Event) -> None:
-        # Bounded by the runs in flight: at most 2 x 16 chunks, and a timer.
+        # Bounded by the runs in flight (exchange.py), those of the last holder, and a timer.
         assert self._events.qsize() < EVENT_COUNT_MAX
         self._events.put_nowait(event)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -75,7 +76,9 @@ class TlsHolder:
         self._socket: ssl.SSLSocket | None = None
         self._buffer = bytearray(CHUNK_BYTES_MAX)
         self._early = b""
+        self._lock = threading.Lock()
         self._closed = False
+        self._busy = False
 
     def manifest(self, digest: ManifestDigest) -> bytes:
         """Return the sealed manifest, unchecked."""
@@ -102,8 +105,15 @@ class TlsHolder:
 
     def close(self) -> None:
         """Close the connection, from any thread; a call that is under way fails."""
-        self._closed = True
-        self._drop()
+        with self._lock:
+            self._closed = True
+            if self._socket is not None:
+                # Not SSLSocket.shutdown, which would let the reader go on in plain text; and a
+                # descriptor that a thread reads from is closed by that thread.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                if not self._busy:
+                    self._drop()
 
     @property
     def is_connected(self) -> bool:
@@ -130,8 +140,6 @@ class TlsHolder:
         """Return the connection, opened and pinned if it was not yet."""
         if self._socket is not None:
             return self._socket
-        if self._closed:
-            raise PeerUnreachable(f"the connection to {self._who} was closed")
         endpoint = self._endpoint
         try:
             plain = socket.create_connection((endpoint.host, endpoint.port), CONNECT_S)
@@ -149,19 +157,31 @@ class TlsHolder:
             secure.close()
             raise
         secure.settimeout(SILENCE_S)
-        self._socket = secure
+        with self._lock:
+            self._socket = secure
+            if self._closed:
+                raise PeerUnreachable(f"the connection to {self._who} was closed")
         return secure
 
-    def drop(self) -> None:
-        """Forget the connection; the next call makes a new one."""
-        self._drop()
+    def begin(self) -> None:
+        """Note that a thread is using the connection."""
+        with self._lock:
+            if self._closed:
+                raise PeerUnreachable(f"the connection to {self._who} was closed")
+            assert not self._busy, "a holder is used by one thread at a time"
+            self._busy = True
+
+    def end(self, *, failed: bool) -> None:
+        """Note that it is not any more; after a failure the next call makes a new connection."""
+        with self._lock:
+            self._busy = False
+            if failed or self._closed:
+                self._drop()
 
     def _drop(self) -> None:
         connection, self._socket = self._socket, None
         self._early = b""
         if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
     def _ask(self, path: str, headers: dict[str, str], wanted: int) -> int:
@@ -185,7 +205,6 @@ class TlsHolder:
             return size
         detail = bytearray(min(size, _REFUSAL_BYTES_MAX))
         self._read_into(memoryview(detail))
-        self._drop()
         raise PeerRefused(self._endpoint.peer, status, detail.decode("utf-8", "replace"))
 
     def _read_head(self, connection: ssl.SSLSocket) -> tuple[int, dict[str, str]]:
@@ -236,10 +255,11 @@ class _Exchange(contextlib.AbstractContextManager[None]):
     def __init__(self, holder: TlsHolder) -> None:
         self._holder = holder
 
+    def __enter__(self) -> None:
+        self._holder.begin()
+
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is None:
-            return
-        self._holder.drop()
+        self._holder.end(failed=error is not None)
         if isinstance(error, TimeoutError):
             raise HolderHung(f"a holder sent nothing for {SILENCE_S:.0f} s") from error
         if isinstance(error, (OSError, ValueError)):

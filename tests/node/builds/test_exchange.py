@@ -108,13 +108,18 @@ def test_a_hung_holder_is_tried_three_times_and_not_banned() -> None:
 
 
 def test_what_arrived_before_a_failure_is_not_asked_again() -> None:
-    exchange = Exchange(lambda _index: 1024, range(1000), Blame())
+    exchange = Exchange(lambda _index: 1024, range(200), Blame())
     (pull,) = pulls(exchange.handle(HoldersFound((A, B)), 0))
-    assert pull.count == 1000
-    for _ in range(300):
+    assert pull.count == 200
+    for _ in range(130):
         exchange.handle(ChunkVerified(pull.run), 0)
     (pull,) = pulls(exchange.handle(RunFailed(pull.run, Fault.BROKEN), 0))
-    assert (pull.holder, pull.first, pull.count) == (B, 300, 700)
+    assert (pull.holder, pull.first, pull.count) == (B, 130, 70)
+
+
+def test_a_run_of_tiny_files_is_short() -> None:
+    exchange = Exchange(lambda _index: 1, range(10_000), Blame())
+    assert [p.count for p in pulls(exchange.handle(HoldersFound((A,)), 0))] == [256, 256]
 
 
 def test_without_any_chunk_it_waits_longer_each_round_and_gives_up_with_reasons() -> None:

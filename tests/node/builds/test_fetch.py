@@ -152,6 +152,29 @@ async def test_a_changed_file_is_noticed_and_only_what_is_wrong_is_fetched(tmp_p
         assert sum("/data" in request for request in a.requests) == 1
 
 
+async def test_a_fetch_mends_what_is_damaged(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "source")
+    async with nodes(tmp_path, 2) as ((a, b), holders):
+        sealed = await a.builds.pack(source, PUBLISHER)
+        await a.listen()
+        holders.append(a.endpoint)
+        await b.builds.fetch(sealed.digest)
+        flip(b.store, sealed.digest, "config.json", 3)
+        assert tree(await b.builds.fetch(sealed.digest)) == tree(source)
+
+
+async def test_thousands_of_tiny_files_arrive(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(1500):
+        (source / f"{number:04}").write_text(str(number))
+    async with nodes(tmp_path, 2) as ((a, b), holders):
+        sealed = await a.builds.pack(source, PUBLISHER)
+        await a.listen()
+        holders.append(a.endpoint)
+        assert tree(await b.builds.fetch(sealed.digest)) == tree(source)
+
+
 async def test_a_fetch_without_holders_names_the_build(tmp_path: Path) -> None:
     async with nodes(tmp_path, 1) as ((a,), _holders):
         digest = ManifestDigest(b"\x05" * 32)
