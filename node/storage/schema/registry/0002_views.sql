@@ -21,6 +21,7 @@ CREATE TABLE view_v1 (
     updated_at INTEGER NOT NULL
 );
 CREATE INDEX view_v1_name ON view_v1 (name_key, number);
+CREATE INDEX view_v1_account ON view_v1 (account, number);
 CREATE INDEX view_v1_updated ON view_v1 (updated_at, number);
 
 -- The values of properties that are sets.
