@@ -82,7 +82,8 @@ DIRECTIVES = (
     Directive("PARAM", "params", tree.Param, (
         Slot("name", v.IDENTIFIER), Slot("type", v.choice("text", "int", "bool", "size")),
         _option("default", v.TEXT, "="), _option("minimum", v.INTEGER, "min="),
-        _option("maximum", v.INTEGER, "max="), _option("enum", v.WORDS), _option("pattern", v.TEXT),
+        _option("maximum", v.INTEGER, "max="), _option("enum", v.WORDS),
+        _option("pattern", v.PATTERN),
     ), many=True),
     _one("FROM", "base", v.IMAGE),
     Directive("INSTALL", "installs", tree.Install, (
@@ -93,12 +94,14 @@ DIRECTIVES = (
     ), many=True),
     Directive("RUN", "runs", many=True, array=True),
     Directive("WEIGHTS", "weights", tree.Weights, (
-        Slot("source", v.TEXT), Slot("destination", v.PATH), Slot("manifest", v.DIGEST, "manifest="),
+        Slot("source", v.TEXT), Slot("destination", v.PATH),
+        Slot("manifest", v.DIGEST, "manifest="),
         Slot("format", v.choice("safetensors", "gguf"), "format="),
     ), many=True),
     Directive("ENGINE", "engine", tree.Engine, (
         Slot("name", v.choice("vllm", "text-generation-webui", "llama.cpp", "ollama", "custom")),
-        _option("served_name", v.TEXT, "served-name="), _option("api", v.choice("openai", "native")),
+        _option("served_name", v.TEXT, "served-name="),
+        _option("api", v.choice("openai", "native")),
     )),
     Directive("RESOURCES", "resources", tree.Resources, (
         _option("cpu", v.SPAN_POSITIVE), _option("mem", v.SIZE_SPAN), _option("disk", v.SIZE_SPAN),
@@ -120,8 +123,10 @@ DIRECTIVES = (
         Slot("protocol", v.choice("http")), Slot("endpoint", v.ENDPOINT),
     )),
     Directive("MODEL", "models", tree.Model, (
-        Slot("slot", v.IDENTIFIER, "slot="), Slot("need", v.choice("required", "preferred"), "need="),
-        _option("type", v.IDENTIFIER), _option("caps", v.WORDS), _option("ctx_min", v.PLAIN, "ctx>="),
+        Slot("slot", v.IDENTIFIER, "slot="),
+        Slot("need", v.choice("required", "preferred"), "need="),
+        _option("type", v.IDENTIFIER), _option("caps", v.WORDS),
+        _option("ctx_min", v.PLAIN, "ctx>="),
         _option("ref", v.REFERENCE), _option("fallback", v.TEXT),
     ), many=True),
     Directive("TOOL", "tools", tree.Named, _NAMED, many=True),

@@ -14,6 +14,8 @@ from registry.licenses import grammar_fault
 NATURAL_MAX = 2**63 - 1
 WORDS_COUNT_MAX = 64
 TEXT_CHARACTERS_MAX = 8192
+PATTERN_CHARACTERS_MAX = 256
+PATTERN_LOOP_COUNT_MAX = 2
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _REF = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_-]{0,63})\}")
@@ -216,6 +218,21 @@ def _read_reference(text: str) -> str:
     return text
 
 
+def _read_pattern(text: str) -> str:
+    """Take only patterns whose matching cannot blow up: a Formfile comes from strangers."""
+    loops = sum(text.count(mark) for mark in "*+{")
+    if len(text) > PATTERN_CHARACTERS_MAX or "(" in text or loops > PATTERN_LOOP_COUNT_MAX:
+        raise ValueError(
+            f"{text[:60]!r} is not a pattern of at most {PATTERN_CHARACTERS_MAX} characters, "
+            f"{PATTERN_LOOP_COUNT_MAX} repetitions and no groups"
+        )
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text[:60]!r} is not a pattern: {error}") from None
+    return text
+
+
 def _read_egress(text: str) -> tuple[str, ...]:
     if text == "none":
         return ()
@@ -233,6 +250,7 @@ def _show_egress(value: tuple[str, ...]) -> str:
 
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})(?::\d{1,5})?")
 
+PATTERN = ValueType("pattern", _read_pattern, str)
 TEXT = ValueType("text", _read_text, str)
 IDENTIFIER = ValueType("name", partial(_matching, NAME, "a name: letters, digits, _ and -"), str)
 VARIABLE = matching(r"[A-Z_][A-Z0-9_]{0,63}", "an environment variable: A-Z, 0-9 and _")
