@@ -18,7 +18,6 @@ from inference.errors import (
     AdvertFault,
     AdvertStale,
     CannotServe,
-    DoesNotFit,
     EngineFailed,
     EngineInstallFailed,
     EngineMissing,
@@ -39,7 +38,7 @@ from inference.routing import (
 
 __all__ = [
     "ADVERT_BYTES_MAX", "LIFETIME_S", "REFRESH_S", "AdvertBook", "AdvertFault", "AdvertStale",
-    "Breaker", "BreakerLimits", "Candidate", "CannotServe", "CircuitState", "DoesNotFit",
+    "Breaker", "BreakerLimits", "Candidate", "CannotServe", "CircuitState",
     "Endpoint", "EngineFailed", "EngineInstallFailed", "EngineMissing", "EngineUnavailable",
     "NoOffer", "NodeAdvert", "Offer", "Offered", "Ranked", "Refusal", "Requirement", "Route",
     "Task", "Term", "Workload", "check_advert", "choose", "rank", "sign_advert",

