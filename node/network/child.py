@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false, reportCallIssue=false
+# (trio's own types: attrs classes and variadic functions that pyright reads in part)
 """The network child's process: frames from the node in, calls on the host out, and back.
 
 Started as `python -m node.network.child FD MEMORY_BYTES`; the seed comes in the first frame. It

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 from dataclasses import replace
-from typing import cast
+from typing import Literal, cast
 
 import structlog
 
@@ -232,8 +232,8 @@ class NetworkClient:
     def frame_received(self, link: Link, frame: tuple[object, ...]) -> None:
         """Carry out what a child says."""
         match frame:
-            case ("ready", str(peer), tuple(addresses)):
-                self._is_ready(link, PeerId(peer), cast("tuple[str, ...]", addresses))
+            case ("ready", str(peer), tuple()):
+                self._is_ready(link, PeerId(peer), cast("tuple[str, ...]", frame[2]))
             case ("failed", str(code), str(message)):
                 self.child_failed(BY_CODE.get(code, NetworkFailed)(message))
             case ("connected", str(peer), str(address), bool(outgoing)):
@@ -250,8 +250,8 @@ class NetworkClient:
                 self._ask(link, ask, PeerId(peer), protocol, payload)
             case ("done", int(call), str(code), str(message), bytes(payload)):
                 self._done(call, code, message, payload)
-            case ("log", str(level), str(event), tuple(details)):
-                _log(level, event, cast("tuple[object, ...]", details))
+            case ("log", str(level), str(event), tuple()):
+                _log(level, event, cast("tuple[object, ...]", frame[3]))
             case _:
                 logger.error("the network child says what only the node may", frame=frame[0])
 
@@ -270,7 +270,7 @@ class NetworkClient:
 
     def _connected(self, peer: PeerId, address: str, *, outgoing: bool) -> None:
         since_s = int(time.time())  # noqa: TID251 - an edge; for people to read
-        direction = "out" if outgoing else "in"
+        direction: Literal["in", "out"] = "out" if outgoing else "in"
         self._peers[peer] = ConnectedPeer(peer, address, direction, since_s)
         logger.info("peer connected", peer=peer, address=address, direction=direction)
         self._handlers.peer_connected(peer, address)

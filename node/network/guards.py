@@ -59,7 +59,7 @@ def make_host(seed: bytes, peer_count_max: int) -> Any:
     """Return a host with every guard that concerns connections and streams."""
     bound_negotiation()
     # Fault: whatever class `muxer_opt` names, the library makes its own Yamux.
-    muxer_choice.Yamux = BoundedYamux  # type: ignore[misc, attr-defined]
+    muxer_choice.Yamux = BoundedYamux  # type: ignore[attr-defined]
     key_pair = create_new_key_pair(seed)
     host: Any = new_host(
         key_pair=key_pair,
@@ -280,6 +280,8 @@ class BoundedYamux(Yamux):
     async def _read_data_body(self, length: int) -> bytes:
         unread = sum(map(len, self.stream_buffers.values()))
         if unread + length > CONNECTION_BUFFER_BYTES_MAX:
+            # Not by raising alone: for a plain data frame the library then goes on in mid-frame.
+            await self._cleanup_on_error()
             raise RawConnError(f"{unread} bytes unread and {length} more sent")
         return await super()._read_data_body(length)
 
@@ -302,7 +304,7 @@ def bound_negotiation() -> None:
             raise ParseError("a line of negotiation that is not ASCII")
         return raw[:-1]
 
-    multistream.read_delim = read_line
+    multistream.read_delim = read_line  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]
 
 
 async def reset(stream: Any) -> None:

@@ -19,7 +19,7 @@ from libp2p.host.ping import handle_ping
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.tools.anyio_service import background_trio_service
-from multiaddr import Multiaddr
+from multiaddr.multiaddr import Multiaddr
 
 from crdt import HansaError, Verdict
 from crdt.wire import Value

@@ -1,3 +1,5 @@
+# pyright: reportCallIssue=false
+# (trio's own types: attrs classes and variadic functions that pyright reads in part)
 """Requests and answers over libp2p streams: u32 length and bytes, either way, again and again.
 
 An answer of length 0xFFFFFFFF means "no answer to this". Streams are reused: opening one costs

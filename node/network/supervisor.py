@@ -156,7 +156,7 @@ class Supervisor:
         tail = asyncio.create_task(_last_line(process.stderr))
         try:
             await self._read_frames(reader, self._link)
-        except (MalformedBytes, ConnectionError) as error:
+        except MalformedBytes as error:
             logger.warning("the network child talks nonsense", reason=str(error))
         finally:
             writer.close()
@@ -168,7 +168,7 @@ class Supervisor:
             try:
                 header = await reader.readexactly(wire.HEADER_BYTES)
                 raw = await reader.readexactly(wire.length_of(header))
-            except asyncio.IncompleteReadError:
+            except (asyncio.IncompleteReadError, ConnectionError):
                 return
             frame = wire.unpack(raw)
             try:

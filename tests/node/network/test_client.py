@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -198,6 +199,33 @@ async def test_the_seed_is_in_no_argument_no_environment_and_no_text(pair: Pair)
     shown = " ".join(child.cmdline()) + str(child.environ()) + repr(SETTINGS)
     for spelling in (seed_of("a").hex(), repr(seed_of("a"))):
         assert spelling not in shown
+
+
+async def test_garbage_from_strangers_hurts_nobody(pair: Pair) -> None:
+    a, seen_a, b, _ = pair
+    port = int(a.addresses[0].split("/")[4])
+    hello = b"\x13/multistream/1.0.0\n"
+    noise = b"\x07/noise\n"
+    pid = a.child_pid
+    for raw in (
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\xff" * 30,
+        os.urandom(4096),
+        hello + b"\xff\xff\xff\x7f" + b"a" * 65536,
+        hello + b"\x04\xff\xfe\xfd\n",
+        hello + noise + b"\xff\xff" + os.urandom(65535),
+        hello + noise + b"\x00\x20" + bytes(32),
+    ):
+        with contextlib.suppress(ConnectionError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(raw)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+    assert await ask(b, a.peer_id, b"alive") == b"evila"
+    assert a.child_pid == pid
+    assert seen_a.connected == {b.peer_id}
 
 
 async def test_stopping_ends_the_child() -> None:
