@@ -27,7 +27,8 @@ KINDS = (RecordKind.MODEL,)
 
 def test_parameters_make_a_query() -> None:
     query = from_parameters(
-        {"q": "chat", "capability": ["tools,vision", "chat"], "max_price": "5", "requires_gpu": "false",
+        {"q": "chat", "capability": ["tools,vision", "chat"], "max_price": "5",
+         "requires_gpu": "false",
          "limit": "10"},
         kinds=KINDS,
     )  # fmt: skip
