@@ -31,7 +31,7 @@ from node.access import Access, operator_token
 from node.adverts import Adverts, adverts_protocol, adverts_topic
 from node.api.builds import routes as build_routes
 from node.api.docs import docs_routes
-from node.api.guard import Guard, creator_of
+from node.api.guard import Guard
 from node.api.node_routes import NodeRoutes, Surroundings
 from node.api.node_views import NodeView
 from node.api.openai import OpenAIRoutes
@@ -52,7 +52,8 @@ from node.metrics import Metrics
 from node.models import CatalogueModels
 from node.network import NetworkClient, NetworkSettings
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
-from node.serving import Planner, Serving, ServingTerms
+from node.planning import planner
+from node.serving import Serving, ServingTerms
 from node.storage import SqliteReader, open_storage
 from node.surroundings import AdvertisedSelf, reachable_hosts
 from registry import RegistryRules
@@ -209,7 +210,7 @@ class Node:
         self.serving = Serving(
             records=self.catalogue,
             builds=self.builds,
-            planner=_planner(settings),
+            planner=planner(settings.engines_folder, device=settings.engines.device),
             folder=settings.node.data_dir / "serving",
             terms=ServingTerms(
                 price_input=settings.serving.price_input_micros,
@@ -314,7 +315,7 @@ class Node:
         )
         self.api.add_routes(NodeRoutes(around).routes())
         self.api.add_routes(record_routes(self.catalogue))
-        self.api.add_routes(build_routes(self.builds, lambda request: creator_of(request).key))
+        self.api.add_routes(build_routes(self.builds, self.streams))
         self.api.add_routes(self.openai.routes())
         self.api.add_routes(RoyaltyRoutes(self.ledger, self.catalogue, _now_s).routes())
         self.api.add_routes(docs_routes(lambda: self.api.routes, lambda: self.api.url, VERSION))
@@ -407,13 +408,6 @@ class Node:
     def _endpoints_of(self, peer: PeerId) -> list[PeerEndpoint]:
         found = self.adverts.endpoint(peer)
         return [found] if found is not None else []
-
-
-def _planner(settings: Settings) -> Planner:
-    """Return what decides how models run on this machine."""
-    from node.planning import planner
-
-    return planner(settings.engines_folder, device=settings.engines.device)
 
 
 class _Handlers:

@@ -229,7 +229,7 @@ def _parse(raw: bytes) -> tuple[int, bytes, bytes, bytes, bytes]:
 
 
 def _derive(unlock: Unlock, salt: bytes, log2_n: int) -> bytes:
-    key = scrypt(unlock.material(), salt, KEY_BYTES, 1 << log2_n, SCRYPT_R, SCRYPT_P)  # type: ignore[arg-type]  # pycryptodome's stub says str; bytes are what it takes
+    key = scrypt(unlock.material(), salt, KEY_BYTES, 1 << log2_n, SCRYPT_R, SCRYPT_P)
     assert isinstance(key, bytes)
     return key
 

@@ -32,9 +32,6 @@ from node.signing import (
     read_account,
 )
 
-_CREATOR = "hansa_creator"
-_API_KEY = "hansa_api_key"
-
 
 @dataclass(frozen=True, slots=True)
 class Creator:
@@ -49,11 +46,12 @@ class Creator:
     genesis: Item | None
 
 
+_CREATOR = web.RequestKey("hansa_creator", Creator)
+
+
 def creator_of(request: web.Request) -> Creator:
     """Return who signed the request; only for routes declared with `Auth.CREATOR`."""
-    found = request[_CREATOR]
-    assert isinstance(found, Creator)
-    return found
+    return request[_CREATOR]
 
 
 class Guard:
@@ -90,7 +88,7 @@ class Guard:
             case Auth.OPERATOR:
                 self._check_operator(request)
             case Auth.API_KEY:
-                request[_API_KEY] = self._check_key(request)
+                self._check_key(request)
             case Auth.CREATOR:
                 request[_CREATOR] = self._check_creator(request, body)
 

@@ -213,7 +213,7 @@ class NodeRoutes:
         unsubscribe = self._around.adverts.subscribe(lambda _peer: changed.set())
         try:
             async with self._around.streams.open(request) as stream:
-                while True:
+                while request.transport is not None:  # until the client leaves
                     changed.clear()
                     await stream.send("offers", self._offers().model_dump(mode="json"))
                     await changed.wait()

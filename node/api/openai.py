@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from inference import Route
-from node.api.operations import Auth, operation
+from node.api.operations import REQUEST_ID, Auth, operation
 from node.gateway import Consumer, EngineCut, EngineRefused, Task
 from node.gateway.calls import CALL_BYTES_MAX, ModelCall, parse_call
 from node.gateway.consumer import Answer
@@ -140,7 +140,7 @@ class OpenAIRoutes:
     async def _call(self, task: Task, request: web.Request) -> web.StreamResponse:
         if self._draining:
             raise EngineRefused("this node is stopping; ask another")
-        request_id = str(request.get("request_id") or secrets.token_hex(8))
+        request_id = request.get(REQUEST_ID) or secrets.token_hex(8)
         call = parse_call(task, await request.read())
         try:
             async with self._consumer.answer(call, request_id=request_id) as answer:

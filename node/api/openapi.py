@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from node.api.operations import Auth, Operation, operation_of
 from node.api.problems import CONTENT_TYPE
@@ -212,9 +212,10 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
         for shape in one.responses.values():
             if isinstance(shape, type):
                 models[shape] = None
-    inputs = [(model, "validation") for model in requests]
-    outputs = [(model, "validation") for model in models if model not in requests]
-    _, document = models_json_schema([*inputs, *outputs], ref_template=REF)  # type: ignore[arg-type]
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (model, "validation") for model in {**requests, **models}
+    ]
+    _, document = models_json_schema(wanted, ref_template=REF)
     schemas: dict[str, Any] = document.get("$defs", {})
     return dict(sorted(schemas.items()))
 

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Callable[..., Awaitable[web.StreamResponse]])
 _ATTRIBUTE = "__hansa_operation__"
+REQUEST_ID = web.RequestKey("hansa_request_id", str)
+"""Where the server notes the id of a request."""
 
 
 class Auth(Enum):
@@ -107,6 +109,11 @@ def operation(
 def operation_of(handler: object) -> Operation | None:
     """Return what a handler declared, or None."""
     return cast("Operation | None", getattr(handler, _ATTRIBUTE, None))
+
+
+def request_id_of(request: web.Request) -> str:
+    """Return the id that stands on every log line about a request, and goes with it to peers."""
+    return request[REQUEST_ID]
 
 
 def _paragraphs(docstring: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 from crdt import HansaError, RemoteFault, UserFault
 
@@ -244,7 +244,8 @@ def problems_of(error: BaseException) -> list[dict[str, Any]]:
 
 def _problem(one: object) -> dict[str, Any]:
     if isinstance(one, Mapping):
-        return {str(name): value for name, value in one.items()}  # type: ignore[misc]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        given = cast("Mapping[object, object]", one)
+        return {str(name): value for name, value in given.items()}
     return {
         "field": str(getattr(one, "field", "")),
         "value": shown(getattr(one, "value", None)),

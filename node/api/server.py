@@ -30,13 +30,13 @@ from node.api.errors import (
     WrongContentType,
 )
 from node.api.guard import Guard
-from node.api.operations import Auth, Operation, operation_of
+from node.api.operations import REQUEST_ID, Auth, Operation, operation_of
 from node.api.problems import CONTENT_TYPE, problem_document
 from node.metrics import Metrics
 
 MIB = 1 << 20
 REQUEST_ID_HEADER = "Hansa-Request-Id"
-REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 UNDECLARED = Operation(summary="", description="", tag="")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -169,7 +169,7 @@ class ApiServer:
         declared = operation_of(request.match_info.handler) or UNDECLARED
         route = _route_of(request)
         request_id = _request_id(request)
-        request["request_id"] = request_id
+        request[REQUEST_ID] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = time.perf_counter()
         self._metrics.open_requests.inc()
@@ -203,7 +203,7 @@ class ApiServer:
             return _refusal(request, error, declared)
         if not response.prepared:
             response.headers.update(HEADERS)
-            response.headers[REQUEST_ID_HEADER] = request["request_id"]
+            response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
         return response
 
     async def _handle(
@@ -260,9 +260,9 @@ def _ours(request: web.Request, error: HansaError | web.HTTPException) -> HansaE
 
 def _refusal(request: web.Request, error: Exception, declared: Operation) -> web.Response:
     status, document = problem_document(
-        error, request_id=request["request_id"], instance=request.path[:200]
+        error, request_id=request[REQUEST_ID], instance=request.path[:200]
     )
-    headers = {**HEADERS, REQUEST_ID_HEADER: request["request_id"]}
+    headers = {**HEADERS, REQUEST_ID_HEADER: request[REQUEST_ID]}
     if status == 401:
         headers["WWW-Authenticate"] = "Hansa" if declared.auth is Auth.CREATOR else "Bearer"
     if status == 413:
@@ -304,4 +304,4 @@ def _route_of(request: web.Request) -> str:
 
 def _request_id(request: web.Request) -> str:
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if REQUEST_ID_SHAPE.fullmatch(given) else secrets.token_hex(8)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from crdt import HansaError
 from node.api.errors import TooMany
+from node.api.operations import request_id_of
 from node.api.problems import problem_document
 
 KEEP_ALIVE_S = 15.0
@@ -56,7 +57,7 @@ class Streams:
                 "Content-Type": "text/event-stream",
                 "Cache-Control": "no-store",
                 "X-Accel-Buffering": "no",
-                "Hansa-Request-Id": request["request_id"],
+                "Hansa-Request-Id": request_id_of(request),
             }
         )
         await response.prepare(request)
@@ -69,7 +70,7 @@ class Streams:
             yield stream
         except HansaError as error:
             _status, document = problem_document(
-                error, request_id=request["request_id"], instance=request.path
+                error, request_id=request_id_of(request), instance=request.path
             )
             await stream.send("error", document)
         finally:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crdt import Operation, OperationId, RecordKind, parse_operation, sha3
+from crdt import ItemId, Operation, OperationId, RecordKind, parse_operation, sha3
 from node.catalogue import Catalogue
 from node.storage import RecordState, VersionEntry
 from registry import decode_record, readable
@@ -201,6 +201,6 @@ def _signed_by(operation: Operation) -> SignedBy:
 def _depth(catalogue: Catalogue, state: RecordState, head: OperationId) -> int:
     if head == state.operation.id:
         return state.operation.depth
-    item = catalogue.item(head)
+    item = catalogue.item(ItemId(head))
     assert item is not None, "a head is in the store"
     return parse_operation(item, catalogue.network).depth
