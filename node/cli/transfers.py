@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from node.cli import format as show
 from node.cli.progress import Meter
@@ -40,7 +40,8 @@ def follow(
 
     with Meter(session.screen, title) as meter:
         for event in events:
-            data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
+            told: object = event.data if isinstance(event.data, dict) else {}
+            data = cast("dict[str, Any]", told)
             if event.name == "done":
                 return data
             if event.name == "error":
@@ -77,5 +78,5 @@ def serve_step(data: dict[str, Any]) -> Step:
         data.get("done", 0) if data["step"] == "fetching" else 0,
         data.get("total", 0) if data["step"] == "fetching" else 0,
         data["step"],
-        data["message"],
+        data["text"],
     )
