@@ -140,7 +140,11 @@ def show(session: Session, found: list[Check]) -> None:
     session.screen.result(
         {"ok": all(check.ok is not False for check in found), "checks": [asdict(c) for c in found]},
         lambda: stack(
-            table(("", "what", "found"), [(marks[c.ok], c.name, c.found) for c in found]),
+            table(
+                ("", "what", "found"),
+                [(marks[c.ok], c.name, c.found) for c in found],
+                fold=("found",),
+            ),
             *(styled(f"→ {check.name}: {check.mend}", "bold") for check in mends),
         ),
     )

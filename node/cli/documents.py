@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from node.cli.errors import BadUsage, UnreadableFile
 
@@ -36,7 +36,7 @@ def parse_document(raw: bytes, name: str) -> dict[str, Any]:
         raise UnreadableFile(f"{name} is not {kind}: {error}") from error
     if not isinstance(found, dict):
         raise UnreadableFile(f"{name} holds a {type(found).__name__}; a record is an object")
-    return found
+    return cast("dict[str, Any]", found)
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
             raise BadUsage(f"--set {text!r} is not FIELD=VALUE; write for example name='My model'")
         inner = found
         for name in names[:-1]:
-            step = inner.setdefault(name, {})
+            step: Any = inner.setdefault(name, {})
             if not isinstance(step, dict):
                 raise BadUsage(f"--set {text!r} reaches into {name}, which was set to a value")
-            inner = step
+            inner = cast("dict[str, Any]", step)
         inner[names[-1]] = _value(value)
     return found
 
@@ -69,10 +69,10 @@ def merged(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     for name, value in patch.items():
         if value is None:
             result.pop(name, None)
-        elif isinstance(value, dict) and isinstance(result.get(name), dict):
-            result[name] = merged(result[name], value)
         elif isinstance(value, dict):
-            result[name] = merged({}, value)
+            inner = result.get(name)
+            base = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+            result[name] = merged(base, cast("dict[str, Any]", value))
         else:
             result[name] = value
     return result

@@ -69,7 +69,11 @@ def doctor(session: Session, gpu: Gpu = False, folder: Folder = None) -> None:
     session.screen.result(
         {"ok": all(one.ok for one in found), "checks": [asdict(one) for one in found]},
         lambda: stack(
-            table(("", "what", "found"), [(marks[one.ok], one.name, one.found) for one in found]),
+            table(
+                ("", "what", "found"),
+                [(marks[one.ok], one.name, one.found) for one in found],
+                fold=("found",),
+            ),
             *(styled(f"→ {one.name}: {one.next_step}", "bold") for one in found if one.next_step),
         ),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 PICOS_PER_DOLLAR = 10**12
 MICROS_PER_DOLLAR = 10**6
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -89,7 +91,10 @@ def short_peer(peer: str) -> str:
 def choice(value: object) -> str:
     """Return an enumerated field as one word: `LLM`, or what stands inside `{"Other": ...}`."""
     if isinstance(value, dict):
-        return ", ".join(str(inside) for inside in value.values())
+        inner = cast("dict[str, object]", value)
+        return ", ".join(str(inside) for inside in inner.values())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else str(value)
 
 

@@ -85,6 +85,7 @@ def config_show(
                 )
                 for one in listing
             ],
+            fold=("about",),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from node.cli import format as look
 from node.cli.errors import BadUsage, CheckFailed
@@ -117,7 +117,7 @@ def record_sheet(found: dict[str, Any]) -> RenderableType:
     """Return one version of a record: its fields, then who signed it."""
     record: dict[str, Any] = found["record"]
     shown = {
-        name: _field(name, value)
+        name: price_of(record) if name == "price" else _field(name, value)
         for name, value in record.items()
         if name not in ("name", "version", "description")
     }
@@ -142,16 +142,17 @@ def _field(name: str, value: Any) -> object:
     if name == "parameters" and isinstance(value, int):
         return look.count(value) if value else None
     if isinstance(value, dict):
-        known = {key: one for key, one in value.items() if one not in (None, [], {})}
+        inner = cast("dict[str, Any]", value)
+        known = {key: one for key, one in inner.items() if one not in (None, [], {})}
         return ", ".join(f"{key} {look.choice(one)}" for key, one in known.items())
     if isinstance(value, list):
-        return [_field("", one) for one in value]
+        return [_field("", one) for one in cast("list[Any]", value)]
     return value
 
 
 def _models(items: Sequence[dict[str, Any]]) -> RenderableType:
     return table(
-        ("model", "version", "type", "weights", "context", "licence", "price", "owner"),
+        ("model", "version", "type", "weights", "context", "licence", "price"),
         [
             (
                 _name(item),
@@ -161,7 +162,6 @@ def _models(items: Sequence[dict[str, Any]]) -> RenderableType:
                 look.count(item["record"]["context_length"] or 0),
                 item["record"]["license"],
                 price_of(item["record"]),
-                look.short_id(item["owner_id"]),
             )
             for item in items
         ],
@@ -171,7 +171,7 @@ def _models(items: Sequence[dict[str, Any]]) -> RenderableType:
 
 def _agents(items: Sequence[dict[str, Any]]) -> RenderableType:
     return table(
-        ("agent", "version", "type", "framework", "tools", "licence", "price", "owner"),
+        ("agent", "version", "type", "framework", "tools", "licence", "price"),
         [
             (
                 _name(item),
@@ -181,7 +181,6 @@ def _agents(items: Sequence[dict[str, Any]]) -> RenderableType:
                 len(item["record"]["tools"]),
                 item["record"]["license"],
                 price_of(item["record"]),
-                look.short_id(item["owner_id"]),
             )
             for item in items
         ],
@@ -190,8 +189,9 @@ def _agents(items: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def price_of(record: Mapping[str, Any]) -> str:
-    """Return a record's price as a table shows it, in dollars per million tokens, in / out."""
-    price = {name: value for name, value in (record.get("price") or {}).items() if value}
+    """Return a record's price in dollars per million tokens (in / out), or what else it is."""
+    terms = cast("dict[str, int | None]", record.get("price") or {})
+    price = {name: value for name, value in terms.items() if value}
     if not price:
         return "free"
     if "per_request" in price:

@@ -7,15 +7,19 @@ Results go to standard output, everything else (notes, progress, errors) to stan
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 Json: TypeAlias = Any
 """What `json.loads` gives: the shape is the HTTP API's and is documented there."""
+
+
+WIDTH_PIPED = 400
 
 
 class Screen:
@@ -36,7 +40,9 @@ class Screen:
         if self._out is None:
             from rich.console import Console
 
-            self._out = Console(file=sys.stdout, highlight=False, soft_wrap=not _is_terminal())
+            # Piped, a line is as long as it must be: the next program wants whole values.
+            width = None if _is_terminal() or "COLUMNS" in os.environ else WIDTH_PIPED
+            self._out = Console(file=sys.stdout, highlight=False, width=width)
         return self._out
 
     @property
@@ -97,9 +103,16 @@ class Screen:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[str] = (),
+    fold: Iterable[str] = (),
 ) -> RenderableType:
     """Return rows under headings; columns named in `right` are right-aligned numbers.
+
+    A column named in `fold` goes on in the next line when the terminal is narrow; of the others
+    the first is always whole, and the rest are cut.
 
     A cell may be a rich renderable; anything else is shown as text, never as markup.
     """
@@ -107,14 +120,20 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    numbers = set(right)
-    for column in columns:
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="bold",
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    numbers, folding = set(right), set(fold)
+    for number, column in enumerate(columns):
         shown.add_column(
             column,
             justify="right" if column in numbers else "left",
-            no_wrap=column in numbers,
-            overflow="fold",
+            no_wrap=column not in folding,
+            overflow="fold" if column in folding or number == 0 else "ellipsis",
         )
     for row in rows:
         shown.add_row(*(one if isinstance(one, Text) else Text(_cell(one)) for one in row))
@@ -160,7 +179,7 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_cell(one) for one in value)
+        return ", ".join(_cell(one) for one in cast("list[object]", value))
     return str(value)
 
 

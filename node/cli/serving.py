@@ -97,12 +97,12 @@ def _route(found: dict[str, Any]) -> RenderableType:
     return stack(
         chosen,
         *([table(("slower", "expected"), others)] if others else []),
-        *([table(("not asked", "because"), refused)] if refused else []),
+        *([table(("not asked", "because"), refused, fold=("because",))] if refused else []),
     )
 
 
 def _served(found: dict[str, Any]) -> RenderableType:
-    offer = found["offer"] or {}
+    offer: dict[str, Any] = found["offer"] or {}
     return sheet(
         {
             "name": found["served_name"],
@@ -128,8 +128,8 @@ def _serving_table(items: list[dict[str, Any]]) -> RenderableType:
                     one["served_name"] or show.short_id(one["record"]),
                     styled(one["state"], STATE_STYLES.get(one["state"], "yellow")),
                     f"{one['engine']} on {one['device']}" if one["engine"] else None,
-                    (one["offer"] or {}).get("running"),
-                    (one["offer"] or {}).get("waiting"),
+                    one["offer"]["running"] if one["offer"] else None,
+                    one["offer"]["waiting"] if one["offer"] else None,
                     _price(one["offer"]) if one["offer"] else None,
                     one["restarts"],
                 )

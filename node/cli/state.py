@@ -88,7 +88,10 @@ def _waited(session: Session, client: Client) -> dict[str, Any]:
 
 def _status(found: dict[str, Any]) -> RenderableType:
     now_s = int(time.time())  # noqa: TID251 - the command line is an edge
-    counts = ", ".join(f"{number} {name}" for name, number in found["counts"].items())
+    counts = ", ".join(
+        show.size(number) if name == "bytes" else f"{number} {name}"
+        for name, number in found["counts"].items()
+    )
     return sheet(
         {
             "node": found["peer_id"],
@@ -150,7 +153,10 @@ def _storage(found: dict[str, Any]) -> RenderableType:
     return stack(
         sheet(
             {
-                **found["counts"],
+                **{
+                    name: show.size(number) if name == "bytes" else number
+                    for name, number in found["counts"].items()
+                },
                 "builds": f"{len(found['builds'])}, {show.size(found['bytes_held'])}",
                 "free": show.size(found["bytes_free"]),
             }

@@ -64,10 +64,6 @@ def render(
     plan: Annotated[
         bool, typer.Option("--plan", help="Show how this machine would start it instead.")
     ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="With --plan: the model's folder, with config.json."),
-    ] = None,
 ) -> None:
     """Fill in a Formfile's parameters and print the result, for a record's formfile_template."""
     from templates import bind, template_digest, write_formfile
@@ -75,7 +71,7 @@ def render(
     template = _read(session, file)
     given = _values(values or ())
     if plan:
-        _plan(session, template, given, model)
+        _plan(session, template, given)
         return
     bound = bind(template, given)
     text = write_formfile(bound)
@@ -106,18 +102,15 @@ def _read(session: Session, file: Path) -> Formfile:
     return parse_formfile(session.read_text(file))
 
 
-def _plan(session: Session, template: Formfile, given: dict[str, str], model: Path | None) -> None:
+def _plan(session: Session, template: Formfile, given: dict[str, str]) -> None:
     """Show the engine's arguments on this machine, and why they are so."""
     from dataclasses import asdict
 
     from node.hardware import read_hardware
-    from templates import facts_from_config
     from templates import render as render_plan
 
     folder = session.settings().settings.node.data_dir
-    config = None if model is None else session.read_document(model / "config.json")
-    facts = None if config is None else facts_from_config(config)
-    found = render_plan(template, given, read_hardware(folder), facts=facts)
+    found = render_plan(template, given, read_hardware(folder).free)
     session.screen.result(
         {**asdict(found), "env": dict(found.env)},
         lambda: sheet(

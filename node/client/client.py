@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from crdt import Item, PublicKey, id_from_hex
@@ -65,7 +65,8 @@ class Client:
     def node(self) -> dict[str, Any]:
         """Return what the node says of itself, asked once."""
         if self._node is None:
-            self._node = self.get("/v1/node")
+            self._node = found = cast("dict[str, Any]", self.get("/v1/node"))
+            return found
         return self._node
 
     def get(self, path: str, query: Query | None = None) -> Any:

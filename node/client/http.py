@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from node.client.errors import ApiProblem, BadAnswer, ConnectionCut, NodeUnreachable
@@ -159,7 +159,8 @@ class Http:
         if self._connection.sock is None:
             self._connection.timeout = CONNECT_TIMEOUT_S
             self._connection.connect()
-        self._connection.sock.settimeout(timeout_s)
+        connected = cast("socket.socket", self._connection.sock)
+        connected.settimeout(timeout_s)
         self._connection.request(
             request.method,
             self._prefix + request.target,
@@ -221,22 +222,22 @@ def problem_of(status: int, body: bytes) -> ApiProblem | BadAnswer:
         found = None
     if not isinstance(found, dict):
         return BadAnswer(f"HTTP {status} without a reason ({body[:80]!r}); is it a Hansa node?")
-    return problem_from(status, found)
+    return problem_from(status, cast("dict[str, Any]", found))
 
 
 def problem_from(status: int, found: Mapping[str, Any]) -> ApiProblem:
     """Return the error that a problem document says, in whichever of the two shapes."""
     inner = found.get("error")
     if isinstance(inner, dict):
-        found = {"code": inner.get("code"), "detail": inner.get("message")}
+        openai = cast("dict[str, Any]", inner)
+        found = {"code": openai.get("code"), "detail": openai.get("message")}
     problems = found.get("problems")
+    listed = cast("list[Any]", problems) if isinstance(problems, list) else []
     return ApiProblem(
         status=status,
         code=str(found.get("code") or f"http-{status}"),
         message=str(found.get("detail") or found.get("title") or f"HTTP {status}"),
-        problems=[one for one in problems if isinstance(one, dict)]
-        if isinstance(problems, list)
-        else (),
+        problems=[cast("dict[str, Any]", one) for one in listed if isinstance(one, dict)],
         document=found,
     )
 

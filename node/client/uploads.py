@@ -39,10 +39,11 @@ def upload_build(
 
     path = f"/v1/builds/{packed.sealed.digest.hex()}"
     chunks = ChunkMap(packed.sealed.manifest, packed.tables)
-    state = _put(client, path, packed.sealed.raw)
-    for number in state["tables_missing"]:
+    state: dict[str, Any] = _put(client, path, packed.sealed.raw)
+    missing: list[int] = state["tables_missing"]
+    for number in missing:
         _put(client, f"{path}/tables/{number}", packed.tables[number])
-    if state["tables_missing"]:
+    if missing:
         state = client.get(path)
     sent = 0
     for _round in range(ROUND_COUNT_MAX):

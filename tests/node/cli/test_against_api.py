@@ -14,6 +14,8 @@ import structlog
 from node.cli import run
 from tests.node.cli.api_node import ApiNode, api_node
 
+# aiohttp 3.14 advises typed keys where the server notes things on a request by name.
+pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 MODEL = {
     "name": "Tiny Chat",
     "license": "Apache-2.0",

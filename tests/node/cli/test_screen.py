@@ -29,8 +29,8 @@ def test_a_table_shows_text_as_it_is_and_never_as_markup(
 ) -> None:
     Screen(json=False).result(None, lambda: table(("model", "slots"), ROWS, right=("slots",)))
     out, err = capsys.readouterr()
-    assert "llama [bold]x[/]       7" in out
-    assert "mistral                –" in out
+    assert "llama [bold]x[/]      7" in out
+    assert "mistral               –" in out
     assert err == ""
 
 
