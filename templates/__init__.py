@@ -29,8 +29,10 @@ from templates.writer import canonical_bytes, template_digest, write_formfile
 
 __all__ = [
     "BUILTIN_NAMES", "VLLM_FORMFILE", "BadParameters", "DoesNotFit", "EnginePlan", "Facts",
-    "Formfile", "FormfileError", "Gpu", "Machine", "Need", "Param", "Profile", "UnknownTemplate", "Warned",
+    "Formfile", "FormfileError", "Gpu", "Machine", "Need", "Param", "Profile",
+    "UnknownTemplate", "Warned",
     "bind", "builtin_template", "canonical_bytes", "check_memory", "check_vram",
     "facts_from_config", "fits", "misfits", "parameter_values", "parse_formfile", "profiles",
-    "read_formfile", "render", "sequences_that_fit", "size", "template_digest", "template_of", "write_formfile",
+    "read_formfile", "render", "sequences_that_fit", "size", "template_digest", "template_of",
+    "write_formfile",
 ]  # fmt: skip
