@@ -35,7 +35,7 @@ def chunk_lengths(path: str, head: bytes, size: int) -> list[int]:
             starts = safetensors_starts(head)
         elif path.endswith(".gguf"):
             starts = gguf_starts(head)
-    except (ValueError, KeyError, TypeError, struct.error, RecursionError, OverflowError):
+    except (ValueError, LookupError, TypeError, struct.error, RecursionError, OverflowError):
         starts = []
     return _cut(size, sorted({start for start in starts if 0 < start < size}))
 
@@ -44,12 +44,15 @@ def safetensors_starts(head: bytes) -> list[int]:
     """Return where the tensors of a safetensors file start (its documented layout).
 
     Raises:
-        ValueError, KeyError, TypeError, struct.error: the header is not readable.
+        ValueError, LookupError, TypeError, struct.error: the header is not readable.
     """
     (length,) = struct.unpack_from("<Q", head)
     if length > len(head) - 8:
         raise ValueError("the header is longer than what was read")
-    entries = cast("dict[str, Any]", json.loads(head[8 : 8 + length]))
+    parsed: object = json.loads(head[8 : 8 + length])
+    if not isinstance(parsed, dict):
+        raise TypeError("the header is not an object")
+    entries = cast("dict[str, Any]", parsed)
     tensors = [entry for name, entry in entries.items() if name != "__metadata__"]
     if len(tensors) > TENSOR_COUNT_MAX:
         raise ValueError("too many tensors")
@@ -60,7 +63,7 @@ def gguf_starts(head: bytes) -> list[int]:
     """Return where the tensors of a GGUF file (version 2 or 3) start.
 
     Raises:
-        ValueError, KeyError, struct.error: the header is not readable.
+        ValueError, LookupError, struct.error: the header is not readable.
     """
     magic, version, tensor_count, pair_count = struct.unpack_from("<4sIQQ", head)
     if magic != b"GGUF" or version not in {2, 3}:

@@ -137,6 +137,7 @@ class Fetch:
                 bytes_total=partial.chunks.size,
                 bytes_verified=partial.bytes_verified,
             )
+            self._tell(force=True)
             try:
                 await self._exchange(partial)
                 self._now = replace(self._now, phase="finishing", seconds_left=None)

@@ -105,6 +105,16 @@ def test_any_head_gives_cuts_that_add_up(head: bytes, name: str) -> None:
         assert all(0 < length <= CHUNK_BYTES_MAX for length in lengths)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b"0", b"[]", b'{"a": 1}', *(b'{"a": {"data_offsets": %s}}' % v for v in (
+        b"[]", b"[null]", b"[1e999]", b"{}", b"7"))],
+)  # fmt: skip
+def test_a_header_of_another_shape_gives_plain_cuts(header: bytes) -> None:
+    raw = struct.pack("<Q", len(header)) + header
+    assert chunk_lengths("x.safetensors", raw, 3 * MIB) == [MIB] * 3
+
+
 def test_a_header_that_lies_about_its_tensors_gives_cuts_that_add_up() -> None:
     raw = safetensors({"a": 10}).replace(b"[0, 10]", b"[-99999999999999999999, 1]")
     assert sum(chunk_lengths("x.safetensors", raw, len(raw))) == len(raw)
