@@ -18,6 +18,7 @@ from node.network import (
     BadAddress,
     NetworkBusy,
     NetworkClient,
+    NetworkFailed,
     PeerRefused,
     PeerUnreachable,
     PortInUse,
@@ -129,11 +130,11 @@ async def test_a_killed_child_comes_back_on_its_port_and_finds_its_peers(pair: P
     assert await ask(b, a.peer_id, b"back") == b"kcab"
 
 
-async def test_a_child_that_outgrows_its_memory_is_lost_alone() -> None:
+async def test_a_child_without_room_to_start_is_a_clear_error() -> None:
     recorder = Recorder()
     small = replace(settings_for("small"), memory_bytes_max=64 * 2**20)
     client = NetworkClient(small, recorder)
-    with pytest.raises(Exception, match="network child ended"):
+    with pytest.raises(NetworkFailed, match="network child ended"):
         await client.start()
 
 
