@@ -171,6 +171,10 @@ TABLE: Mapping[str, Row] = {
     "node-unreachable": Row(503, Exit.UNREACHABLE, "No node answers"),
     "connection-cut": Row(502, Exit.UNREACHABLE, "The connection broke off"),
     "bad-answer": Row(502, Exit.DISTRUST, "What answered is not a node"),
+    "advert-fault": Row(422, Exit.DISTRUST, "The advert does not hold"),
+    "advert-stale": Row(422, Exit.DISTRUST, "The advert is out of its time"),
+    "unknown-template": Row(404, Exit.NOT_FOUND, "There is no such template"),
+    "unknown-wire-version": Row(422, Exit.DISTRUST, "The bytes are of another version"),
     # The world
     "world-fault": Row(503, Exit.BUSY, "It cannot be done now"),
     "port-in-use": Row(500, Exit.PORT_IN_USE, "A port is taken"),
