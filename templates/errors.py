@@ -35,7 +35,7 @@ class BadParameters(UserFault):
 class UnknownTemplate(UserFault):
     """A name or digest that is no built-in template's."""
 
-    code = "unknown-template"
+    code = "bad-template"
 
 
 class DoesNotFit(UserFault):
