@@ -41,7 +41,7 @@ class Meter:
         self._begun_at_s = time.monotonic()
         if sys.stderr.isatty():
             self._bar = self._make_bar()
-            self._task = self._bar.add_task(self._title, total=None, note="")
+            self._task = self._bar.add_task(self._title, total=None, note="", amount="")
             self._bar.start()
         return self
 
@@ -66,6 +66,7 @@ class Meter:
                 completed=done if done is not None else 0,
                 total=total,
                 note=note,
+                amount=f"{self._amount(done)} of {self._amount(total)}" if done and total else "",
             )
             return
         now_s = time.monotonic()
@@ -96,18 +97,13 @@ class Meter:
     def _make_bar(self) -> Progress:
         from rich import progress
 
-        amount: list[progress.ProgressColumn]
-        if self._unit == "B":
-            amount = [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
-        else:
-            amount = [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
         return progress.Progress(
             progress.SpinnerColumn(),
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=28),
             progress.TaskProgressColumn(),
-            *amount,
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[amount]}", markup=False),
+            progress.TimeElapsedColumn(),
             progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=self._screen.err,
             transient=False,

@@ -84,7 +84,7 @@ def _route(found: dict[str, Any]) -> RenderableType:
             "engine": f"{found['engine']} on {found['device']}",
             "quantization": found["quantization"],
             "expected": show.duration(found["score_ms"] / 1000),
-            **{f"  {name}": round(value, 1) for name, value in found["terms"].items()},
+            **{f"  {name}": _term(name, value) for name, value in found["terms"].items()},
         },
         title="The call would go to",
     )
@@ -99,6 +99,11 @@ def _route(found: dict[str, Any]) -> RenderableType:
         *([table(("slower", "expected"), others)] if others else []),
         *([table(("not asked", "because"), refused, fold=("because",))] if refused else []),
     )
+
+
+def _term(name: str, value: float) -> str:
+    """Return one term of the choice; all are milliseconds but the cost, which is pico-USD."""
+    return show.dollars(round(value)) if name == "cost" else f"{value:.1f} ms"
 
 
 def _served(found: dict[str, Any]) -> RenderableType:

@@ -65,7 +65,7 @@ def render(
         bool, typer.Option("--plan", help="Show how this machine would start it instead.")
     ] = False,
 ) -> None:
-    """Fill in a Formfile's parameters and print the result, for a record's formfile_template."""
+    """Fill in every parameter of a Formfile and print the result."""
     from templates import bind, template_digest, write_formfile
 
     template = _read(session, file)
@@ -77,6 +77,20 @@ def render(
     text = write_formfile(bound)
     if session.screen.json:
         session.screen.line({"formfile": text, "digest": template_digest(bound).hex()})
+    else:
+        session.screen.text(text)
+
+
+@command(group, "preset", example="hansa templates preset vllm --set max_model_len=4096")
+def preset(session: Session, file: FormfilePath, values: Values = None) -> None:
+    """Change a Formfile's defaults and leave the rest to who deploys it, for a record."""
+    from templates import preset as with_defaults
+    from templates import template_digest, write_formfile
+
+    template = with_defaults(_read(session, file), _values(values or ()))
+    text = write_formfile(template)
+    if session.screen.json:
+        session.screen.line({"formfile": text, "digest": template_digest(template).hex()})
     else:
         session.screen.text(text)
 
