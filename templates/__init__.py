@@ -3,7 +3,7 @@
 from templates.errors import BadParameters, DoesNotFit, FormfileError, UnknownTemplate
 from templates.legacy import Warned, read_formfile
 from templates.machine import Gpu, Machine, fits, misfits
-from templates.parameters import bind, parameter_values
+from templates.parameters import bind, parameter_values, preset
 from templates.parser import parse_formfile
 from templates.sizing import (
     Facts,
@@ -32,7 +32,8 @@ __all__ = [
     "Formfile", "FormfileError", "Gpu", "Machine", "Need", "Param", "Profile",
     "UnknownTemplate", "Warned",
     "bind", "builtin_template", "canonical_bytes", "check_memory", "check_vram",
-    "facts_from_config", "fits", "misfits", "parameter_values", "parse_formfile", "profiles",
+    "facts_from_config", "fits", "misfits", "parameter_values", "parse_formfile",
+    "preset", "profiles",
     "read_formfile", "render", "sequences_that_fit", "size", "template_digest", "template_of",
     "write_formfile",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 
 from templates.errors import BadParameters
@@ -55,6 +56,25 @@ def bind(formfile: Formfile, given: Mapping[str, str | int | bool]) -> Formfile:
         FormfileError: a value makes something that its directive does not take.
     """
     return substitute(write_formfile(formfile), parameter_values(formfile, given))
+
+
+def preset(formfile: Formfile, given: Mapping[str, str | int | bool]) -> Formfile:
+    """Return the template with other defaults; every parameter stays the deployer's to set.
+
+    What a creator puts in a record: a deployer still gives the folder of the weights, say.
+
+    Raises:
+        BadParameters: a value that the template does not take.
+    """
+    chosen = tuple(param for param in formfile.params if param.name in given)
+    # With a name that is unknown, the whole template is asked, so that the message can help.
+    asked = formfile if len(chosen) < len(given) else replace(formfile, params=chosen)
+    values = parameter_values(asked, given)
+    params = tuple(
+        replace(param, default=values[param.name]) if param.name in given else param
+        for param in formfile.params
+    )
+    return replace(formfile, params=params)
 
 
 def _fault(param: Param, text: str) -> str | None:

@@ -78,10 +78,7 @@ class Story:
         run_module("examples.tiny_model", str(package))
         build = hansa("build", str(package), node=self.nodes["A"], creator=self.creator)
         self.say(f"build {build['manifest'][:16]}… packed and uploaded, {build['bytes']} bytes")
-        template = hansa(
-            *("templates", "render", "vllm", "--set", "model_path=."),
-            *("--set", "served_name=tiny-hanse", "--set", "max_model_len=512"),
-        )
+        template = hansa("templates", "preset", "vllm", "--set", "max_model_len=512")
         self.say(f"vLLM template rendered, digest {template['digest'][:16]}…")
         self.model = self._create("models", model_record(build["manifest"], template, package))
         self.agent = self._create("agents", agent_record(self.model))
