@@ -420,8 +420,9 @@ class _Handlers:
         self._sync = sync_protocol(node.network_id)
         self._adverts = adverts_protocol(node.network_id)
 
-    def peer_connected(self, peer: PeerId, _address: str) -> None:
+    def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
+        logger.debug("peer can be asked", peer=peer, address=address)
         self._node.driver.peer_connected(peer)
         self._node.adverts.peer_connected(peer)
 

@@ -124,5 +124,5 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _kind(value: object) -> str:
-    kinds = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    kinds: dict[type, str] = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")

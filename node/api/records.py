@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -278,7 +278,7 @@ class RecordRoutes:
             for state in states
             if state is not None and not state.deleted  # deleted since the page was cut
         ]
-        counts = page.facets.counts if page.facets is not None else {}
+        counts: Mapping[str, Mapping[str, int]] = page.facets.counts if page.facets else {}
         return PageView(
             items=items,
             total=page.total,
@@ -422,8 +422,8 @@ def merge_patched(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[s
             result.pop(name, None)
         elif isinstance(value, Mapping):
             inner = result.get(name)
-            base: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {}
-            result[name] = merge_patched(base, value)
+            base = cast("Mapping[str, Any]", inner if isinstance(inner, Mapping) else {})
+            result[name] = merge_patched(base, cast("Mapping[str, Any]", value))
         else:
             result[name] = value
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ class Streams:
         return len(self._open)
 
     @asynccontextmanager
-    async def open(self, request: web.Request) -> AsyncIterator[EventStream]:
+    async def open(self, request: web.Request) -> AsyncGenerator[EventStream]:
         """Yield an event stream; an error of the block is sent as its last event, `error`.
 
         Raises:
