@@ -40,8 +40,8 @@ def follow(
 
     with Meter(session.screen, title) as meter:
         for event in events:
-            told: object = event.data if isinstance(event.data, dict) else {}
-            data = cast("dict[str, Any]", told)
+            is_object = isinstance(event.data, dict)
+            data: dict[str, Any] = cast("dict[str, Any]", event.data) if is_object else {}
             if event.name == "done":
                 return data
             if event.name == "error":
