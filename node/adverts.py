@@ -220,6 +220,11 @@ class Adverts:
         self._expire()
         return self._book.offers(record)
 
+    def records(self) -> set[RecordId]:
+        """Return the records that somebody offers now."""
+        self._expire()
+        return self._book.records()
+
     def holders(self, digest: ManifestDigest) -> list[PeerEndpoint]:
         """Return where a build can be fetched from, connected and near peers first; not us."""
         self._expire()

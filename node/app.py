@@ -27,6 +27,7 @@ from crdt import (
     network_id,
 )
 from inference import Breaker, Offer
+from inference.engines import SupervisorLimits
 from node.access import Access, operator_token
 from node.adverts import Adverts, adverts_protocol, adverts_topic
 from node.api.builds import routes as build_routes
@@ -43,13 +44,12 @@ from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.config import Loaded, Settings
 from node.driver import Driver, ops_topic, sync_protocol
-from node.gateway import Consumer, EngineUpstream, Provider
+from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import load_identity, lock_folder
 from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
 from node.logs import set_up_logs
 from node.metrics import Metrics
-from node.models import CatalogueModels
 from node.network import NetworkClient, NetworkSettings
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
@@ -257,7 +257,7 @@ class Node:
         self.upstream = EngineUpstream(first_byte_s=settings.gateway.first_byte_s)
         self.consumer = Consumer(
             own=self.key.peer,
-            models=CatalogueModels(self.catalogue),
+            models=CatalogueModels(self.catalogue, self.adverts),
             offers=self.adverts,
             engines=self.serving,
             payer=self.ledger.payer,
@@ -314,7 +314,7 @@ class Node:
             now_s=_now_s,
         )
         self.api.add_routes(NodeRoutes(around).routes())
-        self.api.add_routes(record_routes(self.catalogue))
+        self.api.add_routes(record_routes(self.catalogue, self._tasks_of))
         self.api.add_routes(build_routes(self.builds, self.streams))
         self.api.add_routes(self.openai.routes())
         self.api.add_routes(RoyaltyRoutes(self.ledger, self.catalogue, _now_s).routes())
@@ -401,6 +401,10 @@ class Node:
 
     def _rtt_ms(self, peer: PeerId) -> float:
         return next((one.rtt_ms for one in self.network.peers() if one.peer == peer), 0.0)
+
+    def _tasks_of(self, record: RecordId) -> list[str]:
+        tasks = {task for one in self.adverts.offered(record) for task in one.offer.tasks}
+        return sorted(task.name.lower() for task in tasks if task.name)
 
     def _own_offer(self, record: RecordId) -> Offer | None:
         return next((one for one in self.serving.offers() if one.record == record), None)

@@ -7,7 +7,7 @@ the JSON, encodes it canonically, and takes the write only if that is what was s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from aiohttp import web
@@ -84,11 +84,17 @@ MATCH_HEADERS = {
 DERIVED = ("model_id", "agent_id", "owner_id")
 
 
-def record_routes(catalogue: Catalogue) -> list[web.RouteDef]:
+TasksOf = Callable[[RecordId], list[str]]
+"""What live peers offer to do with a record now."""
+
+
+def record_routes(
+    catalogue: Catalogue, tasks_of: TasksOf = lambda _record: []
+) -> list[web.RouteDef]:
     """Return the routes of both kinds, under `/v1` and bare."""
     return [
-        *RecordRoutes(catalogue, RecordKind.MODEL, AIModel).routes(),
-        *RecordRoutes(catalogue, RecordKind.AGENT, AIAgent).routes(),
+        *RecordRoutes(catalogue, RecordKind.MODEL, AIModel, tasks_of).routes(),
+        *RecordRoutes(catalogue, RecordKind.AGENT, AIAgent, tasks_of).routes(),
     ]
 
 
@@ -96,8 +102,13 @@ class RecordRoutes:
     """The handlers of one kind of record."""
 
     def __init__(
-        self, catalogue: Catalogue, kind: RecordKind, model: type[AIModel] | type[AIAgent]
+        self,
+        catalogue: Catalogue,
+        kind: RecordKind,
+        model: type[AIModel] | type[AIAgent],
+        tasks_of: TasksOf,
     ) -> None:
+        self._tasks_of = tasks_of
         self._catalogue = catalogue
         self._kind = kind
         self._model = model
@@ -273,18 +284,22 @@ class RecordRoutes:
     def _page(self, query: Query) -> PageView:
         page: Page = self._catalogue.search(query)
         states = [self._catalogue.record(hit.record) for hit in page.hits]
-        items = [
-            record_view(self._catalogue, state)
+        present = [
+            state
             for state in states
             if state is not None and not state.deleted  # deleted since the page was cut
         ]
+        items = [record_view(self._catalogue, state) for state in present]
         counts: Mapping[str, Mapping[str, int]] = page.facets.counts if page.facets else {}
         return PageView(
             items=items,
             total=page.total,
             next_cursor=page.cursor,
             facets={name: dict(values) for name, values in counts.items()},
-            data=[openai_model(item) for item in items],
+            data=[
+                openai_model(item, self._tasks_of(state.id))
+                for item, state in zip(items, present, strict=True)
+            ],
         )
 
     def _known(self, request: web.Request) -> RecordState:

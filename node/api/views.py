@@ -68,6 +68,8 @@ class OpenAIModel(View):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    tasks: list[str]
+    """What a live peer offers to do with it now: `chat`, `completions`, `embeddings`."""
 
 
 class PageView(View):
@@ -161,12 +163,13 @@ def version_view(entry: VersionEntry, *, current: OperationId | None) -> Version
     )
 
 
-def openai_model(view: RecordView) -> OpenAIModel:
+def openai_model(view: RecordView, tasks: list[str]) -> OpenAIModel:
     """Return a listed record as OpenAI's clients know models."""
     return OpenAIModel(
         id=f"{view.owner_id}/{view.slug}",
         created=int(view.record.get("created_at", 0)),
         owned_by=view.owner_id,
+        tasks=tasks,
     )
 
 
