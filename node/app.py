@@ -219,6 +219,7 @@ class Node:
                 model_count_max=settings.engines.model_count_max,
                 install=settings.engines.install,
             ),
+            limits=SupervisorLimits(start_s=settings.engines.prove_s),
             on_change=self._changed,
         )
         hosts = reachable_hosts(settings.peer.host, settings.peer.advertise)

@@ -140,7 +140,7 @@ class Story:
 
     def settle(self) -> str:
         """Step 7: a statement from receipts both sides signed, verified in an empty folder."""
-        wait_for("both lanes at A", lambda: len(self._statement("A")["lanes"]) >= 2, timeout_s=60)
+        wait_for("both lanes at A", lambda: len(self._statement("A")["lines"]) >= 2, timeout_s=60)
         empty = self.folder / "empty"
         empty.mkdir()
         path = empty / "statement.json"
@@ -150,10 +150,10 @@ class Story:
         )
         verified = hansa("royalties", "verify", str(path), cwd=empty)
         self.facts["statement"] = verified
-        if verified["owed_picos"] <= 0:
+        if verified["earned_picos"] <= 0:
             raise StepFailed(f"nothing is owed: {verified}")
         self._refuse_tampered(path)
-        return f"{verified['owed_picos']} pico-USD owed to ada; a changed statement is refused"
+        return f"{verified['earned_picos']} pico-USD owed to ada; a changed statement is refused"
 
     def restart(self) -> str:
         """Step 8: all stop, all start, nothing acknowledged is missing."""
@@ -165,7 +165,7 @@ class Story:
         for name in "ABCD":
             self._wait_for_records(name)
         after = wait_for("A's statement", lambda: self._statement("A"))
-        if after["lanes"] != before["lanes"] or after["owed_picos"] != before["owed_picos"]:
+        if after["lines"] != before["lines"] or after["earned_picos"] != before["earned_picos"]:
             raise StepFailed(f"the statement changed from {before} to {after}")
         for name in "ABCD":
             self.nodes[name].stop()
@@ -221,7 +221,7 @@ class Story:
 
     def _lanes(self, name: str) -> list[dict[str, Any]]:
         found = hansa("usage", node=self.nodes[name])
-        return [one for one in found["lanes"] if one["agreed"]]
+        return [one for one in found["lanes"] if one["sequence"] and not one["open_calls"]]
 
     def _statement(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = hansa(
@@ -233,7 +233,7 @@ class Story:
         text = path.read_text()
         changed = path.with_name("changed.json")
         statement = json.loads(text)
-        statement["owed_picos"] += 1
+        statement["earned_picos"] += 1
         changed.write_text(json.dumps(statement))
         try:
             hansa("royalties", "verify", str(changed), cwd=path.parent)
