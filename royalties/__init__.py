@@ -63,8 +63,8 @@ from royalties.terms import terms_of
 
 __all__ = [
     "DAY_S", "EPOCH_MAX", "PICOS_PER_MICRO", "Agreed", "Answer", "BadOrder", "BadReceipt",
-    "BadStatement", "Base", "Call", "CallMade", "CallServed", "CallsReported", "ClaimAgreed", "ClaimReceived",
-    "ConsumerLane", "Countersign", "Dispute", "DisputesReceived", "Evidence",
+    "BadStatement", "Base", "Call", "CallMade", "CallServed", "CallsReported", "ClaimAgreed",
+    "ClaimReceived", "ConsumerLane", "Countersign", "Dispute", "DisputesReceived", "Evidence",
     "ExposureExceeded", "Forked", "KeepAgreed", "KeepCall", "KeepClaim", "KeepDisputes",
     "Lane", "LaneForked", "Line", "MissingEvidence", "Order", "OrderExhausted", "Prices",
     "ProviderLane", "Receipt", "ReceiptRules", "Role", "Share", "Skipped", "Statement",
