@@ -15,8 +15,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -78,7 +79,9 @@ def options_of(name: str, words: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}")
     for key, parameter in parameters.items():
         parser.add_argument(
-            f"--{key.replace('_', '-')}", type=type(parameter.default), default=parameter.default
+            f"--{key.replace('_', '-')}",
+            type=cast("Callable[[str], Any]", type(parameter.default)),
+            default=parameter.default,
         )
     return vars(parser.parse_args(words))
 
