@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ QUESTION = "Which peer holds the chunk?"
 PRICE_INPUT, PRICE_OUTPUT = 100_000, 300_000
 """Micro-USD per million tokens: ten and thirty cents."""
 ROYALTY_BPS = 2_000
+GOSSIP_MEMORY_S = 8.0
+"""Peers offer what they heard in the last five heartbeats of a second; then they forget it."""
 
 
 class Story:
@@ -28,6 +31,7 @@ class Story:
         self.model = ""
         self.agent = ""
         self.key = ""
+        self.published = 0.0
 
     def steps(self) -> list[tuple[str, Callable[[], str]]]:
         """Return the titles and the functions of the story."""
@@ -82,6 +86,7 @@ class Story:
         self.say(f"vLLM template rendered, digest {template['digest'][:16]}…")
         self.model = self._create("models", model_record(build["manifest"], template, package))
         self.agent = self._create("agents", agent_record(self.model))
+        self.published = time.monotonic()
         self.facts.update(model=self.model, agent=self.agent, build=build["manifest"])
         return f"model {self.model[:10]}… and agent {self.agent[:10]}… signed by ada, taken by A"
 
@@ -89,6 +94,8 @@ class Story:
         """Step 3: B and C by gossip, D by catch-up, every signature checked on arrival."""
         for name in "BC":
             self._wait_for_records(name)
+        # D is to come later: when nobody passes the records on by gossip any more.
+        time.sleep(max(0.0, self.published + GOSSIP_MEMORY_S - time.monotonic()))
         self._start("D")
         self._wait_for_records("D")
         ways = {name: self._arrivals(name) for name in "BCD"}
