@@ -106,13 +106,20 @@ def install() -> None:
         run(VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", python, *locked)
     except subprocess.CalledProcessError:
         # Not every registry that pip is configured for is known to uv: pip is slower, and knows.
+        print("setup: going on with pip, which knows your registry settings", flush=True)
         run(python, "-m", "pip", "install", "--quiet", *locked)
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", str(ROOT))
 
 
 def run(*command: object) -> None:
     """Run one step, letting it print; raise CalledProcessError if it fails."""
-    subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
+    environment = {
+        **os.environ,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_NATIVE_TLS": "true",  # the system's certificates, which a company's own may be among
+        "UV_SYSTEM_CERTS": "true",  # the same, by its newer name
+    }
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT, env=environment)
 
 
 if __name__ == "__main__":
