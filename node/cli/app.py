@@ -35,7 +35,7 @@ from node.cli.command import (
     NodeUrl,
     PassphraseFile,
 )
-from node.cli.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE
+from node.cli.endings import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE
 from node.cli.screen import Screen
 from node.cli.session import Options
 

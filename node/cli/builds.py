@@ -10,7 +10,6 @@ import typer
 from node.cli import format as show
 from node.cli import transfers
 from node.cli.command import CREATOR, OPERATOR, command
-from node.cli.errors import BadUsage, NotReady, UnreadableFile
 from node.cli.progress import Meter
 from node.cli.screen import sheet
 from node.cli.session import Session
@@ -119,6 +118,7 @@ def digest_of(session: Session, client: Client, reference: str) -> str:
     Raises:
         BadUsage: the record names no build.
     """
+    from node.cli.errors import BadUsage
     from node.client import ApiProblem
 
     path = session.path_of(reference)
@@ -146,6 +146,8 @@ def copy_files(files: list[dict[str, Any]], source: Path, to: Path, meter: Meter
         UnreadableFile: the target cannot be written.
     """
     import hashlib
+
+    from node.cli.errors import NotReady, UnreadableFile
 
     if not source.is_dir():
         raise NotReady(f"{source} is not here; give the node's folder with --data-dir DIR")

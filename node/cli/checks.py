@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.cli import format as show_as
-from node.cli.errors import CheckFailed
 from node.cli.screen import stack, styled, table
 
 if TYPE_CHECKING:
@@ -131,6 +130,8 @@ def show(session: Session, found: list[Check]) -> None:
     Raises:
         CheckFailed: something a node cannot do without is missing.
     """
+    from node.cli.errors import CheckFailed
+
     marks = {
         True: styled("ok", "green"),
         None: styled("note", "yellow"),

@@ -16,8 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crdt import HansaError
-from node.cli.endings import report
+from node.cli.endings import ended, interrupted
 from node.cli.session import Options, Session
 
 NODE = ("node_url",)
@@ -128,8 +127,15 @@ def command(
             with Session(_merged(base, given)) as session:
                 try:
                     function(session, **arguments)
-                except HansaError as error:
-                    raise typer.Exit(report(session.screen, error)) from error
+                except typer.Exit:
+                    raise
+                except KeyboardInterrupt as stop:
+                    raise typer.Exit(interrupted(session.screen)) from stop
+                except Exception as error:
+                    status = ended(session.screen, error)
+                    if status is None:
+                        raise
+                    raise typer.Exit(status) from error
 
         parameters = [
             inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD),

@@ -7,8 +7,6 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any, cast
 
-from node.cli.errors import BadUsage, UnreadableFile
-
 NESTING_MAX = 16
 """The deepest record nests four."""
 
@@ -19,6 +17,8 @@ def parse_document(raw: bytes, name: str) -> dict[str, Any]:
     Raises:
         UnreadableFile: it is neither; the message has the line and the column.
     """
+    from node.cli.errors import UnreadableFile
+
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -47,6 +47,8 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         BadUsage: a text has no `=`, or reaches into what is not an object.
     """
+    from node.cli.errors import BadUsage
+
     found: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")

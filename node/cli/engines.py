@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.cli.command import LOCAL_NODE, command
-from node.cli.errors import CheckFailed
 from node.cli.progress import Meter
 from node.cli.screen import sheet, stack, styled, table
 from node.cli.session import Session
@@ -63,6 +62,7 @@ def install(
 def doctor(session: Session, gpu: Gpu = False, folder: Folder = None) -> None:
     """Check what the engine needs on this machine, and say what mends what is missing."""
     from inference.engines import examine
+    from node.cli.errors import CheckFailed
 
     found = examine(_environment(session, gpu=gpu, folder=folder))
     marks = {True: styled("ok", "green"), False: styled("no", "red")}

@@ -1,15 +1,12 @@
-"""What the command line itself can find wrong, each with the exit code it ends with."""
+"""What the command line itself can find wrong, each with the code its exit status follows from.
+
+Import it where something is raised, not at the head of a module: it needs `crdt`, and showing help
+does not.
+"""
 
 from __future__ import annotations
 
 from crdt import UserFault, WorldFault
-
-EXIT_BUG = 1
-"""An exception nobody expected."""
-EXIT_USAGE = 2
-"""What every Unix tool ends with when it was called wrongly."""
-EXIT_INTERRUPTED = 130
-"""128 + SIGINT, as shells expect."""
 
 
 class BadUsage(UserFault):

@@ -47,9 +47,15 @@ def register(app: typer.Typer) -> None:
     )
     def run(session: Session, config: ConfigFile = None, settings: Settings = None) -> None:
         """Run a node until it is told to stop (Ctrl-C or SIGTERM)."""
-        from node.app import run as run_node
+        from node.launch import launch_network
 
-        run_node(session.settings(config, settings or ()))
+        network = launch_network()
+        try:
+            from node.app import run as run_node
+
+            run_node(session.settings(config, settings or ()), network)
+        finally:
+            network.end()
 
     @command(
         app, "doctor", uses=(*NODE, *LOCAL_NODE), panel="Operate", example="hansa doctor --json"

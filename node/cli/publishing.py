@@ -10,7 +10,6 @@ import typer
 from node.cli import writes
 from node.cli.builds import upload
 from node.cli.command import CREATOR, command
-from node.cli.errors import BadUsage
 from node.cli.records import Assignments
 from node.cli.session import Session
 
@@ -65,6 +64,8 @@ def record_file(path: Path) -> Path:
     Raises:
         BadUsage: the folder holds none, or several.
     """
+    from node.cli.errors import BadUsage
+
     if not path.is_dir():
         return path
     found = [path / name for name in RECORD_FILES if (path / name).is_file()]
@@ -80,6 +81,8 @@ def kind_of(data: dict[str, Any], file: Path) -> str:
     Raises:
         BadUsage: neither tells.
     """
+    from node.cli.errors import BadUsage
+
     for plural in ("models", "agents"):
         if file.stem == plural.removesuffix("s"):
             return plural

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from node.cli import format as look
-from node.cli.errors import BadUsage, CheckFailed
 from node.cli.screen import sheet, stack, styled, table
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ def parse_where(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         BadUsage: a text has no `=`.
     """
+    from node.cli.errors import BadUsage
+
     found: dict[str, list[str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -94,6 +95,8 @@ def dependencies(session: Session, plural: str, reference: str) -> None:
     Raises:
         CheckFailed: something cannot be resolved.
     """
+    from node.cli.errors import CheckFailed
+
     found = session.client().get(f"/v1/{plural}/{session.path_of(reference)}/dependencies")
     missing = found["unresolved"]
     session.screen.result(

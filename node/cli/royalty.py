@@ -10,7 +10,6 @@ import typer
 
 from node.cli import format as show
 from node.cli.command import NODE, OPERATOR, command
-from node.cli.errors import BadUsage, UnreadableFile
 from node.cli.screen import sheet, stack, styled, table
 from node.cli.session import Session
 
@@ -75,6 +74,8 @@ def statement(
     ] = None,
 ) -> None:
     """Show what an account earned and owes on one day, and keep the proof in a file."""
+    from node.cli.errors import UnreadableFile
+
     query = {"account": session.account_id(account), "epoch": epoch_of(day)}
     answer = session.client().answer("GET", "/v1/royalties/statement", query=query)
     found = answer.json()
@@ -127,6 +128,8 @@ def epoch_of(day: str | None) -> int | None:
     Raises:
         BadUsage: it is not a day.
     """
+    from node.cli.errors import BadUsage
+
     if day is None:
         return None
     try:

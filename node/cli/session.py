@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from node.cli.documents import parse_document
-from node.cli.errors import BadUsage, NoAccount, UnreadableFile
 from node.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class Session:
         Raises:
             NoAccount: none was named and there is not exactly one.
         """
+        from node.cli.errors import NoAccount
+
         chosen = name or self.options.account
         if chosen:
             return chosen
@@ -134,6 +135,8 @@ class Session:
         Raises:
             UnreadableFile: it cannot be read, or is too big to be what it should.
         """
+        from node.cli.errors import UnreadableFile
+
         try:
             if str(path) == "-":
                 raw = sys.stdin.buffer.read(bytes_max + 1)
@@ -165,6 +168,7 @@ class Session:
         return lambda path, secret: write_secret(path, secret, unlock)
 
     def _unlock(self, what: str, *, confirm: bool = False) -> Unlock:
+        from node.cli.errors import BadUsage
         from node.keystore import KeyFile, Passphrase, passphrase_from_file
 
         if self.options.key_file is not None:
@@ -189,6 +193,8 @@ class Session:
         Raises:
             UnreadableFile: it cannot be read, or is not UTF-8.
         """
+        from node.cli.errors import UnreadableFile
+
         try:
             return self.read_file(path).decode("utf-8")
         except UnicodeDecodeError as error:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli.command import command
-from node.cli.errors import BadUsage
 from node.cli.screen import sheet, stack, styled, table
 from node.cli.session import Session
 
@@ -142,6 +141,8 @@ def _plan(session: Session, template: Formfile, given: dict[str, str]) -> None:
 
 
 def _values(texts: list[str] | tuple[str, ...]) -> dict[str, str]:
+    from node.cli.errors import BadUsage
+
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from node.cli import documents
 from node.cli import format as show
-from node.cli.errors import BadUsage
 from node.cli.screen import sheet
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def changed(
     Raises:
         BadUsage: neither was given.
     """
+    from node.cli.errors import BadUsage
+
     if file is None and not assignments:
         raise BadUsage("nothing says what the record is; give --file FILE, or --set name=...")
     patch = documents.parse_assignments(assignments or ())
@@ -136,6 +137,7 @@ def delete(
     session: Session, plural: str, reference: str, if_match: str | None, *, sure: bool
 ) -> None:
     """Sign and publish a record's tombstone."""
+    from node.cli.errors import BadUsage
     from node.client import Writer, heads_of
 
     if not sure and not session.confirm(f"Delete {reference} for ever?"):
