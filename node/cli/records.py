@@ -51,6 +51,8 @@ def _group(plural: str) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, help=f"Publish, find and change {plural}.")
     _add_writes(group, plural, one)
     _add_reads(group, plural, one)
+    _add_search(group, plural)
+    _add_relations(group, plural, one)
     return group
 
 
@@ -121,6 +123,8 @@ def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
         """List the records this node has."""
         reads.search(session, plural, {}, sort, limit)
 
+
+def _add_search(group: typer.Typer, plural: str) -> None:
     @command(
         group,
         "search",
@@ -166,6 +170,8 @@ def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
         }  # fmt: skip
         reads.search(session, plural, {**reads.parse_where(filters or ()), **named}, sort, limit)
 
+
+def _add_relations(group: typer.Typer, plural: str, one: str) -> None:
     @command(group, "versions", uses=NODE, example=f"hansa {plural} versions anna/my-{one}")
     def versions(
         session: Session,

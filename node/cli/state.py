@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 sync_group = typer.Typer(no_args_is_help=True, help="How far this node agrees with its peers.")
 LOOK_EVERY_S = 0.5
+READY_EVERY_S = 0.2
+STATUS_UNREADY = 503
+READY_S_MAX = 60.0
+"""A node is ready in 2 s; a slow disk or a big store to migrate gets a minute."""
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +31,24 @@ def register(app: typer.Typer) -> None:
     app.add_typer(sync_group, name="sync", rich_help_panel="Operate")
 
     @command(app, "status", uses=NODE, panel="Operate", example="hansa status --node http://b:8420")
-    def status(session: Session) -> None:
+    def status(
+        session: Session,
+        wait: Annotated[
+            bool, typer.Option("--wait", help="Until the node is ready, at most a minute.")
+        ] = False,
+        address: Annotated[
+            bool,
+            typer.Option("--address", help="Print only where other nodes reach it, to bootstrap."),
+        ] = False,
+    ) -> None:
         """Show who the node is, where it listens, and what it holds."""
-        found = session.client().node()
+        client = session.client()
+        if wait:
+            _wait_until_ready(session, client)
+        found = client.node()
+        if address and not session.screen.json:
+            session.screen.text(_dialable(found))
+            return
         session.screen.result(found, lambda: _status(found))
 
     @command(app, "peers", uses=OPERATOR, panel="Operate", example="hansa peers")
@@ -70,8 +89,48 @@ def sync_status(
     session.screen.result(found, lambda: _sync(found))
 
 
+def _wait_until_ready(session: Session, client: Client) -> None:
+    """Return when the node says that it is ready; one that is not there yet may be starting.
+
+    Raises:
+        NodeUnreachable: nothing answered for a minute.
+        ApiProblem: the node answered for a minute, that it is not ready.
+    """
+    from node.client import ApiProblem, NodeUnreachable
+
+    give_up_at_s = time.monotonic() + READY_S_MAX
+    said = False
+    while True:
+        try:
+            client.get("/readyz")
+        except (NodeUnreachable, ApiProblem) as error:
+            starting = isinstance(error, NodeUnreachable) or error.status == STATUS_UNREADY
+            if not starting or time.monotonic() > give_up_at_s:
+                raise
+            if not said:
+                session.screen.note(f"Waiting for the node at {session.node_url} to be ready")
+                said = True
+            time.sleep(READY_EVERY_S)
+        else:
+            return
+
+
+def _dialable(found: dict[str, Any]) -> str:
+    """Return an address of the node that another node can dial.
+
+    Raises:
+        NotReady: its peer-to-peer side listens nowhere.
+    """
+    if not found["addresses"]:
+        from node.cli.errors import NotReady
+
+        raise NotReady("the node listens for no peers; set p2p.listen and start it again")
+    return str(found["addresses"][0])
+
+
 def _waited(session: Session, client: Client) -> dict[str, Any]:
     """Return the state of synchronisation once it is complete; Ctrl-C ends the waiting."""
+    _wait_until_ready(session, client)
     with Meter(session.screen, "Sync", unit="operations") as meter:
         while True:
             found: dict[str, Any] = client.get("/v1/sync")
