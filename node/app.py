@@ -40,9 +40,10 @@ from node.api.records import check_outcome, record_routes
 from node.api.royalties import RoyaltyRoutes, peer_routes
 from node.api.server import ApiLimits, ApiServer
 from node.api.streams import Streams
+from node.banner import activation, banner, dialable
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
-from node.config import Loaded, Settings
+from node.config import Loaded, NodeSection, Settings
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import load_identity, lock_folder
@@ -362,7 +363,10 @@ class Node:
             network_id=self.network_id.hex(),
             version=VERSION,
             started_at=self._started_s,
-            addresses=list(self.network.addresses),
+            addresses=dialable(
+                self.network.addresses,
+                reachable_hosts("0.0.0.0", settings.peer.advertise),
+            ),
             peer_endpoints=[f"{host}:{self.peer_server.port}" for host in hosts],
             api_url=self.api.url,
             docs_url=f"{self.api.url}/docs",
@@ -372,22 +376,11 @@ class Node:
 
     def banner(self) -> str:
         """Return what a person sees when the node is ready: who, where, and what to type next."""
-        said = self.describe()
-        token = self.settings.operator_token_file
-        where = "\n".join(f"             {address}" for address in said.addresses)
-        data = self.settings.node.data_dir
-        return (
-            f"\nHansa {VERSION} is running on network {said.network!r}.\n"
-            f"  identity   {said.peer_id}\n"
-            f"  addresses\n{where}\n"
-            f"  API        {said.api_url}\n"
-            f"  try it     {said.docs_url}\n"
-            f"  data       {data} (operator's token: {token.name})\n"
-            f"\nNext, in another terminal:\n"
-            f"  hansa status --node {said.api_url}\n"
-            f"  hansa account create me\n"
-            f"  hansa models create --set name='My model' --account me --node {said.api_url}\n"
-            f"  another node: hansa run --set p2p.bootstrap={_first(said.addresses)}\n"
+        return banner(
+            self.describe(),
+            data_dir=self.settings.node.data_dir,
+            data_default=NodeSection().data_dir,
+            activate=activation(),
         )
 
     def _unready(self) -> list[str]:
@@ -456,9 +449,3 @@ VERSION = distribution_version("hansa")
 
 def _now_s() -> int:
     return int(time.time())  # noqa: TID251 - the node owns its clock
-
-
-def _first(addresses: list[str]) -> str:
-    """Return the address another machine could use: not loopback when there is one."""
-    far = [one for one in addresses if "/127.0.0.1/" not in one]
-    return (far or addresses or ["ADDRESS"])[0]
