@@ -2,8 +2,9 @@
 # (trio's own types: attrs classes and variadic functions that pyright reads in part)
 """The network child's process: frames from the node in, calls on the host out, and back.
 
-Started as `python -m node.network.child FD MEMORY_BYTES`; the seed comes in the first frame. It
-ends when its node does, because the socket pair then ends.
+Started as `python -m node.network.child FD`; the seed and the memory limit come in the first frame,
+for which it waits with its libraries imported. It ends when its node does, because the socket pair
+then ends.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class Child:
         if frame is None:
             return
         settings, bans = _settings_of(frame)
+        # Before the first byte from outside; the imports above are not what grows.
+        resource.setrlimit(resource.RLIMIT_AS, (settings.memory_bytes_max,) * 2)
         host = GuardedHost(settings, self, bans)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._outbox.pump, self._stream)
@@ -224,13 +227,14 @@ async def _carry_out(host: GuardedHost, frame: tuple[object, ...]) -> bytes:
 def _settings_of(frame: tuple[object, ...]) -> tuple[NetworkSettings, dict[str, float]]:
     if frame[0] != "start":
         raise MalformedBytes("the first frame is not a start")
-    seed, network, listen, bootstrap, peers, requests, gossip, ping, pong, bans = frame[1:]
+    seed, network, listen, bootstrap, peers, requests, gossip, ping, pong, bans, memory = frame[1:]
     settings = NetworkSettings(
         node_seed=cast("bytes", seed),
         network=NetworkId(cast("bytes", network)),
         listen=cast("tuple[str, ...]", listen),
         bootstrap=cast("tuple[str, ...]", bootstrap),
         peer_count_max=cast("int", peers),
+        memory_bytes_max=cast("int", memory),
         request_rate_s=cast("int", requests),
         gossip_rate_s=cast("int", gossip),
         ping_interval_s=cast("int", ping) / 1000,
@@ -246,8 +250,6 @@ async def _main(sock: socket.socket) -> None:
 
 def main() -> None:
     """Run the child on the socket that its node left open for it."""
-    memory_max = int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (memory_max, memory_max))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The library logs what strangers send, at every level; what matters is said in frames.
     logging.disable(logging.CRITICAL)

@@ -17,6 +17,7 @@ import structlog
 
 from crdt import HansaError, PeerId, short
 from crdt.wire import Value
+from node.launch import NetworkProcess
 from node.network import wire
 from node.network.errors import (
     BY_CODE,
@@ -51,9 +52,16 @@ logger = structlog.stdlib.get_logger(__name__)
 class NetworkClient:
     """What the node calls to reach its peers; start it once, stop it once."""
 
-    def __init__(self, settings: NetworkSettings, handlers: NetworkHandlers) -> None:
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        handlers: NetworkHandlers,
+        first: NetworkProcess | None = None,
+    ) -> None:
+        """Make a client; `first` is a child that was launched ahead, and is the client's now."""
         self._settings = settings
         self._handlers = handlers
+        self._first = first
         self._link: Link | None = None
         self._supervisor: Supervisor | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -78,7 +86,7 @@ class NetworkClient:
         assert self._supervisor is None, "a network is started once"
         require_free_ports(self._settings.listen)
         self._ready = asyncio.get_running_loop().create_future()
-        self._supervisor = Supervisor(self)
+        self._supervisor = Supervisor(self, self._first)
         self._supervisor.start()
         try:
             await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT_S)
@@ -205,12 +213,8 @@ class NetworkClient:
             int(settings.ping_interval_s * 1000),
             int(settings.ping_timeout_s * 1000),
             bans,
+            settings.memory_bytes_max,
         )
-
-    @property
-    def memory_bytes_max(self) -> int:
-        """The child's address space."""
-        return self._settings.memory_bytes_max
 
     def child_ended(self, *, reason: str) -> None:
         """Forget the child: every peer is lost and every call has failed."""

@@ -71,16 +71,13 @@ def make_host(seed: bytes, peer_count_max: int) -> Any:
     )
     free_inbound_slots(host)
     forget_failed_dials(host)
+    dial_nobody_unasked(host)
     contain_handlers(host)
     return host
 
 
 def make_connection_config(peer_count_max: int) -> ConnectionConfig:
-    """Return limits for connections.
-
-    Fault: by default up to 200 known peers are dialled every 30 s. With both lower marks at zero
-    the library dials nobody by itself.
-    """
+    """Return limits for connections."""
     count = peer_count_max + 16  # newcomers that catch up and leave, and our own dials
     return ConnectionConfig(
         min_connections=0,
@@ -255,6 +252,19 @@ def forget_failed_dials(host: Any) -> None:
         return
 
     host.get_network()._negative_peer_cache.mark_failed = forget
+
+
+def dial_nobody_unasked(host: Any) -> None:
+    """Leave the choice of whom to dial to us.
+
+    Fault: every 30 s, and after every lost connection, the library dials peers that it has heard
+    of. Lower marks of zero do not stop it: it aims at the middle of the marks.
+    """
+
+    async def dial_nobody() -> None:
+        return
+
+    host.get_network().auto_connector.maybe_connect = dial_nobody
 
 
 class _BoundedStreams(dict[int, Any]):

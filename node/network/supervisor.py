@@ -8,13 +8,14 @@ import errno
 import re
 import signal
 import socket
-import sys
+import subprocess
 import time
-from typing import Protocol
+from typing import IO, Protocol
 
 import structlog
 
 from crdt import HansaError, MalformedBytes
+from node.launch import NetworkProcess, launch_network
 from node.network import wire
 from node.network.errors import BadAddress, NetworkBusy, NetworkFailed, PortInUse
 
@@ -30,11 +31,6 @@ logger = structlog.stdlib.get_logger(__name__)
 
 class Owner(Protocol):
     """What the supervisor needs of the client."""
-
-    @property
-    def memory_bytes_max(self) -> int:
-        """The child's address space."""
-        ...
 
     def start_frame(self) -> bytes:
         """Return the frame that a new child reads first."""
@@ -56,7 +52,7 @@ class Owner(Protocol):
 class Link:
     """The way to one child."""
 
-    def __init__(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], writer: asyncio.StreamWriter) -> None:
         self._process = process
         self._writer = writer
 
@@ -80,13 +76,14 @@ class Link:
 
 
 class Supervisor:
-    """Keeps one child running."""
+    """Keeps one child running; the first may have been launched before."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, first: NetworkProcess | None = None) -> None:
         self._owner = owner
+        self._first = first
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._stopping = asyncio.Event()
 
     def start(self) -> None:
@@ -131,29 +128,15 @@ class Supervisor:
 
     async def _one_life(self) -> str:
         """Run one child to its end and return how it ended."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "node.network.child",
-                str(theirs.fileno()),
-                str(self._owner.memory_bytes_max),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                # A Ctrl-C is for the main process, which then says stop.
-                start_new_session=True,
-            )
-        self._process = process
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
+        launched, self._first = self._first or launch_network(), None
+        process = self._process = launched.process
+        assert process.stderr is not None
+        tail = asyncio.create_task(_last_line(process.stderr))
+        reader, writer = await asyncio.open_unix_connection(sock=launched.socket, limit=2**20)
         writer.write(self._owner.start_frame())
         self._link = Link(process, writer)
         if self._stopping.is_set():
             self._link.send(wire.pack("stop"))
-        assert process.stderr is not None
-        tail = asyncio.create_task(_last_line(process.stderr))
         try:
             await self._read_frames(reader, self._link)
         except MalformedBytes as error:
@@ -176,15 +159,15 @@ class Supervisor:
             except NetworkBusy:
                 logger.warning("a frame from the network child is dropped", frame=frame[0])
 
-    async def _await_end(self, process: asyncio.subprocess.Process) -> None:
+    async def _await_end(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            await asyncio.wait_for(process.wait(), 1.0)
-        except TimeoutError:
+            await asyncio.to_thread(process.wait, 1.0)
+        except subprocess.TimeoutExpired:
             self._kill()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
 
     def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
 
@@ -214,8 +197,12 @@ def require_free_ports(listen: tuple[str, ...]) -> None:
                 ) from error
 
 
-async def _last_line(stream: asyncio.StreamReader) -> str:
+async def _last_line(pipe: IO[bytes]) -> str:
     """Log the child's complaints and return the last one."""
+    stream = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), pipe
+    )
     last = ""
     while chunk := await stream.read(4096):
         lines = [line for line in chunk.decode(errors="replace").splitlines() if line.strip()]
