@@ -66,4 +66,3 @@ def test_an_empty_token_file_is_no_token(tmp_path):
     (tmp_path / "t").chmod(0o600)
     with pytest.raises(BadToken, match="holds no token"):
         operator_token(tmp_path / "t")
-
