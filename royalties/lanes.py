@@ -47,10 +47,16 @@ class CallServed:
 
 @dataclass(frozen=True, slots=True)
 class CallsReported:
-    """The consumer asks for a receipt over these calls, with its own counts."""
+    """The consumer asks for a receipt over these calls, with its own counts.
+
+    Attributes:
+        concede_picos_max: How much less than was served may be settled for, in all. What was in
+            flight when an answer was cut is honest loss; all of it, every time, is theft.
+    """
 
     calls: tuple[Call, ...]
     now_s: int
+    concede_picos_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class KeepClaim:
 
     receipt: Receipt
     calls: tuple[Call, ...]
+    conceded_picos: int = 0
+    """What was served more than this claims, counted once, by the claim that first says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +158,13 @@ class ProviderLane:
                 self._calls[call.nonce] = call
                 return [KeepCall(call)]
             case CallsReported(calls, now_s):
-                return self._claim(calls[:REPORT_COUNT_MAX], now_s)
+                return self._claim(calls[:REPORT_COUNT_MAX], now_s, event.concede_picos_max)
             case ClaimAgreed(agreed):
                 return self._agree(agreed)
 
-    def _claim(self, reported: Sequence[Call], now_s: int) -> list[ProviderEffect]:
+    def _claim(
+        self, reported: Sequence[Call], now_s: int, concede_picos_max: int
+    ) -> list[ProviderEffect]:
         """Claim what was claimed before and what is reported now.
 
         Claims are nested: whichever one the consumer countersigns, no later one says less.
@@ -162,13 +172,17 @@ class ProviderLane:
         claimed = self._claims[max(self._claims)].calls if self._claims else ()
         covered = {call.nonce: call for call in claimed}
         disputes: list[Dispute] = []
+        conceded = 0
+        amount = self.lane.prices.amount_picos
         for theirs in reported:
             mine = self._calls.get(theirs.nonce)
             if theirs.nonce in covered or len(covered) == CLAIM_CALLS_MAX:
                 continue
             settled = settle_call(mine, theirs) if mine else None
-            if settled:
+            less = amount(mine.tokens) - amount(settled.tokens) if mine and settled else 0
+            if settled and (not less or conceded + less <= concede_picos_max):
                 covered[settled.nonce] = settled
+                conceded += less
             else:
                 disputes.append(Dispute(theirs.nonce, theirs.tokens, mine.tokens if mine else None))
         effects: list[ProviderEffect] = [KeepDisputes(tuple(disputes))] if disputes else []
@@ -181,7 +195,7 @@ class ProviderLane:
         self._claims[receipt.sequence] = _Claim(receipt, calls)
         if len(self._claims) > CLAIM_COUNT_MAX:
             del self._claims[min(self._claims)]
-        effects.append(KeepClaim(receipt, calls))
+        effects.append(KeepClaim(receipt, calls, conceded))
         return [*effects, Answer(receipt, calls, tuple(disputes))]
 
     def _stands(self, receipt: Receipt) -> bool:
@@ -362,6 +376,8 @@ class ConsumerLane:
         if self.agreed is not None and receipt.sequence <= self.agreed.sequence:
             return []
         calls = [self._own(theirs) for theirs in event.calls]
+        if not calls or len({call.nonce for call in calls}) != len(calls):
+            raise BadReceipt("a claim covers no call, or one call twice")
         expected = continued(
             self.lane, self.agreed, calls, sequence=receipt.sequence, issued_s=receipt.issued_s
         )

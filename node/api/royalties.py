@@ -14,6 +14,7 @@ from node.api.bodies import query_as
 from node.api.operations import Auth, operation
 from node.catalogue import Catalogue
 from node.ledger import COUNTERSIGN_PATH, SETTLE_PATH, LaneUse, Ledger, Side
+from node.peer import caller_of
 from royalties import (
     DAY_S,
     EPOCH_MAX,
@@ -288,7 +289,8 @@ def peer_routes(ledger: Ledger) -> list[web.RouteDef]:
     """Return the settlement routes, for the peer port."""
 
     async def settle(request: web.Request) -> web.StreamResponse:
-        return await _answered(ledger.on_settle, request)
+        caller = caller_of(request)
+        return await _answered(lambda raw: ledger.on_settle(raw, caller), request)
 
     async def countersign(request: web.Request) -> web.StreamResponse:
         return await _answered(ledger.on_countersigned, request)

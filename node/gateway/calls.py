@@ -6,6 +6,7 @@ Only what routing and accounting need is looked at; the engine judges the rest o
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
@@ -15,6 +16,8 @@ from node.gateway.errors import BadCall
 CALL_BYTES_MAX = 8 * 1024 * 1024
 """A 1 M token prompt is about 4 MB of text."""
 MODEL_CHARACTERS_MAX = 512
+CHOICE_COUNT_MAX = 128
+"""What engines take for `n`; each is paid for."""
 _STREAM_OPTIONS = "stream_options"
 
 
@@ -61,9 +64,13 @@ def parse_call(task: Task, raw: bytes) -> ModelCall:
     if len(raw) > CALL_BYTES_MAX:
         raise BadCall(f"the body has {len(raw)} bytes; at most {CALL_BYTES_MAX} are taken")
     try:
-        found = json.loads(raw)
+        found = json.loads(
+            raw, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+        )
+        if b"\\u" in raw:
+            json.dumps(found, ensure_ascii=False).encode()  # an escape can be half a character
     except (ValueError, RecursionError) as error:
-        raise BadCall(f"the body is not JSON: {str(error)[:120]}") from error
+        raise BadCall(f"the body is not JSON in UTF-8: {str(error)[:120]}") from error
     if not isinstance(found, dict):
         raise BadCall(f"the body is a JSON {type(found).__name__}, not an object")
     body = cast("dict[str, Any]", found)
@@ -73,6 +80,8 @@ def parse_call(task: Task, raw: bytes) -> ModelCall:
     stream = _boolean(body, "stream")
     if stream and task is Task.EMBEDDINGS:
         raise BadCall("embeddings cannot be streamed; leave `stream` out")
+    for name in ("n", "best_of"):
+        _check_choices(name, body.get(name))
     wishes = body.pop("hansa", None)
     if wishes is not None and not isinstance(wishes, dict):
         raise BadCall("`hansa` must be an object of wishes for routing")
@@ -108,6 +117,30 @@ def _usage_wish(body: dict[str, Any]) -> UsageWish:
         final=_boolean(given, "include_usage"),
         every_event=_boolean(given, "continuous_usage_stats"),
     )
+
+
+def _check_choices(name: str, value: object) -> None:
+    # Engines take "5" and 5.0 for 5; the price of a call is counted from this, so we do not.
+    if value is not None and (type(value) is not int or not 1 <= value <= CHOICE_COUNT_MAX):
+        raise BadCall(f"`{name}` must be an integer in 1..{CHOICE_COUNT_MAX}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _boolean(body: dict[str, Any], name: str) -> bool:

@@ -104,7 +104,7 @@ def without_usage(data: bytes, document: dict[str, Any]) -> bytes:
     if cut > 0 and _is_json(data[cut + len(_USAGE) : -1]):
         return data[:cut] + b"}"
     rest = {name: value for name, value in document.items() if name != "usage"}
-    return json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(rest, separators=(",", ":")).encode()  # ASCII: text may hold half characters
 
 
 def counts_in(document: dict[str, Any]) -> TokenCounts | None:

@@ -141,8 +141,8 @@ class Ledger:
         await self.settling.stop()
         await self.store.stop()
 
-    async def on_settle(self, raw: bytes) -> bytes:
-        """Answer a consumer's report.
+    async def on_settle(self, raw: bytes, caller: PeerId) -> bytes:
+        """Answer a consumer's report; `caller` is the peer whose grant came with it.
 
         Raises:
             RemoteFault: it is not in order.
@@ -150,7 +150,7 @@ class Ledger:
         settle = decode_settle(raw, self._network)
         if settle.agreed is not None:
             await self._agree(settle.agreed, settle.genesis)
-        return encode_claimed(await self.payee.settle(settle), self._network)
+        return encode_claimed(await self.payee.settle(settle, caller), self._network)
 
     async def on_countersigned(self, raw: bytes) -> bytes:
         """Take a countersigned receipt, and publish it too.

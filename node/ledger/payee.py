@@ -31,8 +31,9 @@ from node.ledger.terms import (
     ACCOUNT_HEADER,
     ORDER_HEADER,
     TICKET_HEADER,
+    UNBOUNDED,
     call_of,
-    most_picos,
+    most_of,
     prices_of,
     unarmour,
 )
@@ -70,6 +71,8 @@ from royalties import (
 PICOS_PER_MICRO = 1_000_000
 ORDER_COUNT_MAX = 8192
 """Orders remembered in memory; one that is pushed out is read again from its next call."""
+CONCEDED_COUNT_MAX = 8192
+"""Consumers of whom we remember how much less than served they settled for."""
 UNDER_WAY_COUNT_MAX = 8192
 UNDER_WAY_S_MAX = 6 * 3600
 """A call that never ended by then is forgotten: its reservation must not last for ever."""
@@ -94,6 +97,8 @@ class _KnownOrder:
     hash: bytes
     key: PublicKey
     committed_picos: int
+    raw: bytes
+    kept: bool = False
 
 
 @dataclass(slots=True)
@@ -148,7 +153,10 @@ class Payee:
         self._orders: OrderedDict[str, _KnownOrder] = OrderedDict()
         self._under_way: OrderedDict[bytes, _UnderWay] = OrderedDict()
         self._unsigned: dict[AccountId, _Unsigned] = {}
+        self._conceded: OrderedDict[AccountId, int] = OrderedDict()
         self._books: dict[bytes, ProviderLane] = {}
+        self._peers: dict[bytes, PeerId] = {}
+        """Whom each book's calls were served to."""
 
     def admit(self, caller: PeerId, headers: Mapping[str, str], path: str, body: bytes) -> Admitted:
         """Return the admitted call after checking its order and ticket.
@@ -163,19 +171,24 @@ class Payee:
         known = self._known_order(headers, now_s)
         ticket = self._ticket(headers, known, path, body, now_s)
         offer = self._offer(known.order)
-        reserve = most_picos(offer, body)
+        reserve = most_of(offer, body).picos
         self._check_limits(known, reserve)
         if not self._seen.take(known.order.consumer + ticket.nonce, now_s=now_s):
             raise BadOrder("the ticket was used already; sign a new one for each call")
         known.committed_picos += reserve
         self._count(known.order.consumer, picos=reserve, calls=1)
         lane = lane_of(known.order, ticket.epoch)
-        self._under_way[ticket.nonce] = _UnderWay(lane, known, caller, reserve, now_s)
+        if not known.kept:
+            # Only now: an order that covers no call is worth no room on the disk.
+            known.kept = True
+            self._store.keep_order(Side.PROVIDER, known.hash, known.raw, known.order.expires_s)
+        # A nonce is its consumer's choice, so it names a call only together with the order.
+        self._under_way[known.hash + ticket.nonce] = _UnderWay(lane, known, caller, reserve, now_s)
         return Admitted(known.order.record, ticket.nonce, known.hash)
 
     def served(self, admitted: Admitted, measured: Measured) -> None:
         """Take note of what was sent; never waits. A call that delivered nothing costs nothing."""
-        under_way = self._release(admitted.nonce)
+        under_way = self._release(admitted.order + admitted.nonce)
         counts = measured.counts
         tokens = Tokens(counts.input, counts.cached, counts.output)
         if under_way is None or tokens == Tokens():
@@ -197,6 +210,7 @@ class Payee:
     def adopt(self, kept: KeptLane) -> None:
         """Go on with a lane from before a restart."""
         agreed = open_agreed(kept.agreed, self._network).receipt if kept.agreed else None
+        self._peers[kept.lane.id] = kept.peer
         self._books[kept.lane.id] = ProviderLane(
             kept.lane,
             agreed=agreed,
@@ -207,25 +221,39 @@ class Payee:
             picos = kept.lane.prices.amount_picos(call.tokens)
             self._count(kept.lane.consumer, picos=picos, calls=1)
 
-    async def settle(self, settle: Settle) -> Claimed:
+    async def settle(self, settle: Settle, caller: PeerId) -> Claimed:
         """Return a claim over what the consumer reports and this node served; durable first.
 
         The receipt that came along is the caller's to `agree` before.
+
+        Raises:
+            NotOurLane: the caller is not the node that was served under that lane: raw receipts
+                are between the two of them.
         """
-        ended = tuple(call for call in settle.calls if call.nonce not in self._under_way)
+        ended = tuple(
+            call for call in settle.calls if call.order + call.nonce not in self._under_way
+        )
         book = self._known_book(settle.lane)
+        if book is not None and self._peers[settle.lane] != caller:
+            self._put_away(book)
+            raise NotOurLane(f"lane {settle.lane.hex()[:16]} is not settled with {caller}")
         if book is None:
             # Nothing was served under that lane, as far as this disk knows: it costs nothing.
             disputes = tuple(Dispute(call.nonce, call.tokens, None) for call in ended)
             return Claimed(self._genesis, None, (), disputes)
         answer = Answer(None, (), ())
-        for effect in book.handle(CallsReported(ended, self._now_s())):
+        consumer = book.lane.consumer
+        left = self._concedable(consumer)
+        for effect in book.handle(CallsReported(ended, self._now_s(), left)):
             match effect:
-                case KeepClaim(receipt, calls):
+                case KeepClaim(receipt, calls, conceded):
+                    self._concede(consumer, conceded)
                     made = sign_receipt(receipt, self._key)
                     self._store.keep_claim(Side.PROVIDER, book.lane, made, receipt, calls)
                 case KeepDisputes(disputes):
-                    self._store.keep_disputes(Side.PROVIDER, book.lane, disputes)
+                    # Of calls that were served here only: anybody can make up others.
+                    known = tuple(one for one in disputes if one.mine is not None)
+                    self._store.keep_disputes(Side.PROVIDER, book.lane, known)
                 case Answer():
                     answer = effect
                 case KeepCall() | KeepAgreed():
@@ -266,8 +294,7 @@ class Payee:
                 calls=book.unsigned_count - before[1],
             )
         await self._store.flush()
-        if not book.unsigned_count:
-            self._books.pop(lane.id, None)
+        self._put_away(book)
         return agreed if effects else None
 
     def _known_order(self, headers: Mapping[str, str], now_s: int) -> _KnownOrder:
@@ -292,8 +319,7 @@ class Payee:
             order.prices.amount_picos(call.tokens)
             for _, call in self._store.spent_under(Side.PROVIDER, hash_)
         )
-        known = self._orders[header] = _KnownOrder(order, hash_, key, spent)
-        self._store.keep_order(Side.PROVIDER, hash_, raw, order.expires_s)
+        known = self._orders[header] = _KnownOrder(order, hash_, key, spent, raw)
         if len(self._orders) > ORDER_COUNT_MAX:
             self._orders.popitem(last=False)
         return known
@@ -341,8 +367,19 @@ class Payee:
         if len(self._under_way) >= UNDER_WAY_COUNT_MAX:
             raise LedgerBusy(f"{len(self._under_way)} calls are under way; try again soon")
 
-    def _release(self, nonce: bytes) -> _UnderWay | None:
-        under_way = self._under_way.pop(nonce, None)
+    def _concedable(self, consumer: AccountId) -> int:
+        """Return how much less than it was served a consumer may still settle for."""
+        most = self._exposure.consumer_micros * PICOS_PER_MICRO
+        return max(0, most - self._conceded.get(consumer, 0)) if most else UNBOUNDED
+
+    def _concede(self, consumer: AccountId, picos: int) -> None:
+        if picos:
+            self._conceded[consumer] = self._conceded.pop(consumer, 0) + picos
+            if len(self._conceded) > CONCEDED_COUNT_MAX:
+                self._conceded.popitem(last=False)
+
+    def _release(self, call: bytes) -> _UnderWay | None:
+        under_way = self._under_way.pop(call, None)
         if under_way is not None:
             under_way.order.committed_picos -= under_way.reserved_picos
             consumer = under_way.lane.consumer
@@ -352,10 +389,10 @@ class Payee:
     def _forget_lost(self, now_s: int) -> None:
         """Release calls that never came to an end: each `admit` looks at the oldest only."""
         while self._under_way:
-            nonce, oldest = next(iter(self._under_way.items()))
+            call, oldest = next(iter(self._under_way.items()))
             if now_s - oldest.since_s < UNDER_WAY_S_MAX:
                 return
-            self._release(nonce)
+            self._release(call)
 
     def _count(self, consumer: AccountId, *, picos: int, calls: int) -> None:
         unsigned = self._unsigned.setdefault(consumer, _Unsigned())
@@ -378,6 +415,8 @@ class Payee:
         book = self._known_book(lane.id)
         if book is None:
             book = self._books[lane.id] = ProviderLane(lane)
+        if self._peers.get(lane.id) != peer:
+            self._peers[lane.id] = peer
             self._store.keep_lane(Side.PROVIDER, lane, peer)
         return book
 
@@ -388,6 +427,12 @@ class Payee:
             if kept is not None:
                 self.adopt(kept)
         return self._books.get(lane_id)
+
+    def _put_away(self, book: ProviderLane) -> None:
+        """Drop a lane that has nothing open from memory; the store keeps it."""
+        if not book.unsigned_count:
+            self._books.pop(book.lane.id, None)
+            self._peers.pop(book.lane.id, None)
 
 
 def lane_of(order: Order, epoch: int) -> Lane:

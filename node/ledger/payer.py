@@ -30,9 +30,10 @@ from node.ledger.terms import (
     ACCOUNT_HEADER,
     ORDER_HEADER,
     TICKET_HEADER,
+    Most,
     armour,
     call_of,
-    most_picos,
+    most_of,
     prices_of,
 )
 from node.ledger.wire import Claimed, Settle
@@ -95,7 +96,7 @@ class _Issued:
     lane: Lane
     peer: PeerId
     order: _OpenOrder
-    reserved_picos: int
+    most: Most
 
 
 @dataclass(slots=True)
@@ -156,7 +157,8 @@ class Payer:
         offer, provider = offered.offer, offered.advert.operator
         if provider == self.account:
             raise NotOurLane("the offer is this account's own; nobody orders from themselves")
-        reserve = most_picos(offer, body)
+        most = most_of(offer, body)
+        reserve = most.picos
         if reserve > self._spending.call_micros_max * PICOS_PER_MICRO:
             raise CallTooDear(
                 f"the call could cost {reserve // PICOS_PER_MICRO} micro-USD; ask for a smaller "
@@ -172,7 +174,7 @@ class Payer:
             self._network, self.account, provider, offer.record, offer.version, offer.manifest,
             used.order.prices, now_s // DAY_S,
         )  # fmt: skip
-        self._issued[nonce] = _Issued(lane, offered.advert.peer, used, reserve)
+        self._issued[nonce] = _Issued(lane, offered.advert.peer, used, most)
         if len(self._issued) > ISSUED_COUNT_MAX:
             self._issued.popitem(last=False)
         headers = {
@@ -191,8 +193,10 @@ class Payer:
         if issued is None:
             return
         counts = measured.counts
-        tokens = Tokens(counts.input, counts.cached, counts.output)
-        issued.order.committed_picos -= issued.reserved_picos
+        # The engine's own usage came from the provider. What it cannot have used is not counted,
+        # so that no claim takes an order over its cap; the provider's larger claim is refused.
+        tokens = issued.most.clipped(Tokens(counts.input, counts.cached, counts.output))
+        issued.order.committed_picos -= issued.most.picos
         if tokens == Tokens():
             return
         issued.order.committed_picos += issued.lane.prices.amount_picos(tokens)

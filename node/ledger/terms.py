@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from dataclasses import dataclass
 from typing import Any, cast
 
 from crdt import MalformedBytes
@@ -15,7 +16,8 @@ ORDER_HEADER = "Hansa-Order"
 TICKET_HEADER = "Hansa-Ticket"
 ACCOUNT_HEADER = "Hansa-Account"
 HEADER_BYTES_MAX = 4096
-CHOICE_COUNT_MAX = 128
+UNBOUNDED = 2**62
+"""Tokens that are asked for where no number is given: the context is the bound."""
 
 
 def prices_of(offer: Offer) -> Prices:
@@ -23,14 +25,46 @@ def prices_of(offer: Offer) -> Prices:
     return Prices(offer.price_input, offer.price_cached, offer.price_output)
 
 
-def most_picos(offer: Offer, body: bytes) -> int:
-    """Return the most that a call with this body can cost at an offer.
+@dataclass(frozen=True, slots=True)
+class Most:
+    """What one call can come to at most, as its body and its offer say; true for every engine.
 
-    A token has at least one byte, so the body bounds the prompt; the context bounds each answer.
+    A prompt and each of its answers fit the context together. How long the body is says nothing:
+    templates add to a prompt, and a picture is many tokens for a short address.
+
+    Attributes:
+        input_count: Prompt tokens, cached or not.
+        output_count: Of all answers together.
     """
-    prompt = min(len(body), offer.context)
-    dearest = max(offer.price_input, offer.price_cached)
-    return prompt * dearest + _choices(body) * offer.context * offer.price_output
+
+    prices: Prices
+    input_count: int
+    output_count: int
+    picos: int
+
+    def clipped(self, tokens: Tokens) -> Tokens:
+        """Return what of a reported count can be true; what cannot is not signed for."""
+        cached = min(tokens.cached_count, self.input_count)
+        input_ = min(tokens.input_count, self.input_count - cached)
+        output = min(tokens.output_count, self.output_count)
+        fits = Tokens(input_, cached, output)
+        over = self.prices.amount_picos(fits) - self.picos
+        if over <= 0:
+            return fits
+        return Tokens(input_, cached, output - -(-over // self.prices.output_price))
+
+
+def most_of(offer: Offer, body: bytes) -> Most:
+    """Return the most that a call with this body can come to at an offer."""
+    asked = _asked(body)
+    prices = prices_of(offer)
+    dearest = max(prices.input_price, prices.cached_price, asked.choices * prices.output_price)
+    return Most(
+        prices,
+        input_count=asked.prompts * offer.context,
+        output_count=asked.prompts * asked.choices * min(asked.tokens, offer.context),
+        picos=asked.prompts * offer.context * dearest,
+    )
 
 
 def call_of(
@@ -65,16 +99,37 @@ def unarmour(text: str | None, name: str) -> bytes:
         raise MalformedBytes(f"the {name} header is not base64url without padding") from error
 
 
-def _choices(body: bytes) -> int:
-    """Return how many answers a body asks for; parsed only when it can be more than one."""
-    if b'"n"' not in body and b'"best_of"' not in body:
-        return 1
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    prompts: int = 1
+    choices: int = 1
+    tokens: int = UNBOUNDED
+
+
+def _asked(body: bytes) -> _Asked:
+    """Return how many prompts a body brings, how many answers to each it asks for, how long ones.
+
+    Always parsed: names in JSON have many spellings. That `n` is an integer, `parse_call` checked.
+    """
     try:
         found: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return 1
+        return _Asked()
     if not isinstance(found, dict):
-        return 1
+        return _Asked()
     document = cast("dict[str, Any]", found)
-    asked = [document.get("n"), document.get("best_of")]
-    return max([1, *(one for one in asked if type(one) is int and one <= CHOICE_COUNT_MAX)])
+    counts = [one for name in ("n", "best_of") if type(one := document.get(name)) is int]
+    limits = [
+        one
+        for name in ("max_completion_tokens", "max_tokens")
+        if type(one := document.get(name)) is int and one > 0
+    ]
+    texts = document.get("prompt", document.get("input"))
+    prompts = cast("list[object]", texts) if isinstance(texts, list) and texts else [0]
+    # A list of integers is one prompt, token by token; anything else in it is a prompt of its own.
+    whole = all(type(one) is int for one in prompts)
+    return _Asked(
+        prompts=1 if whole else len(prompts),
+        choices=max(1, *counts) if counts else 1,
+        tokens=max(limits) if limits else UNBOUNDED,
+    )

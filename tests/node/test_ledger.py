@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crdt import (
     AccountId,
@@ -43,7 +45,8 @@ from node.ledger import (
     Surroundings,
     TermsChanged,
 )
-from node.ledger.terms import ACCOUNT_HEADER, ORDER_HEADER, TICKET_HEADER
+from node.ledger.terms import ACCOUNT_HEADER, ORDER_HEADER, TICKET_HEADER, most_of
+from node.ledger.wire import SETTLE_PATH, encode_settle
 from node.peer import NodeKey, PeerEndpoint, PeerServer, PeerSession
 from royalties import (
     BadOrder,
@@ -53,7 +56,7 @@ from royalties import (
     Tokens,
     open_agreed,
 )
-from tests.royalties.parties import CONSUMER, NETWORK, NOON_S, PROVIDER
+from tests.royalties.parties import CONSUMER, CREATOR, NETWORK, NOON_S, PROVIDER
 from tests.royalties.parties import Party as Account_
 
 PATH = "/peer/v1/openai/chat/completions"
@@ -447,3 +450,114 @@ async def test_garbage_settles_nothing(tmp_path: Path, raw: bytes) -> None:
                 assert (await response.json())["code"] in {"malformed-bytes", "remote-fault"}
         called(consumer, provider)
         await asyncio.wait_for(consumer.ledger.settling.settled(), 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "times"),
+    [
+        (b'{"model":"m","\\u006e":4}', 4),
+        (b'{"model":"m","n":128}', 128),
+        (b'{"model":"m","n":1,"best_of":9}', 9),
+        (b'{"model":"m","prompt":["a","b","c"]}', 3),
+        (b'{"model":"m","prompt":["a","b"],"n":2}', 4),
+        (b'{"model":"m","prompt":[[1,2],[3]]}', 2),
+        (b'{"model":"m","prompt":[1,2,3]}', 1),
+        (b'{"model":"m","messages":[{"n":7}]}', 1),
+        (b"[]", 1),
+        (b"{", 1),
+    ],
+)
+def test_every_answer_a_body_asks_for_is_counted_however_it_is_spelled(
+    body: bytes, times: int
+) -> None:
+    assert most_of(OFFER, body).picos == times * OFFER.context * OFFER.price_output
+
+
+@given(
+    st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**40), st.integers(1, 3),
+    st.integers(0, 2000),
+)  # fmt: skip
+def test_nothing_is_signed_for_beyond_what_a_call_can_come_to(
+    input_: int, cached: int, output: int, choices: int, limit: int
+) -> None:
+    most = most_of(OFFER, b'{"n":%d,"max_tokens":%d}' % (choices, limit))
+    tokens = most.clipped(Tokens(input_, cached, output))
+    assert tokens.at_most(Tokens(input_, cached, output))
+    assert most.prices.amount_picos(tokens) <= most.picos
+    assert tokens.output_count <= choices * min(limit or 2000, OFFER.context)
+    honest = Tokens(600, 100, min(300 * choices, limit or 300))
+    assert most.clipped(honest) == honest
+
+
+async def test_a_provider_that_reports_more_than_can_be_is_not_signed_for(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, provider, consumer):
+        authorised, admitted = promised(consumer, provider)
+        lie = measured(2**39)
+        provider.ledger.payee.served(admitted, lie)
+        consumer.ledger.payer.received(authorised, lie)
+        await asyncio.wait_for(consumer.ledger.settling.settled(), 5)
+        assert consumer.log.receipts == []
+        order = next(iter(consumer.ledger.payer._orders.values()))
+        assert order.committed_picos <= order.order.cap_picos
+
+
+async def test_a_stranger_learns_and_changes_nothing_of_a_lane(tmp_path: Path) -> None:
+    limits = LedgerLimits(pace=replace(FAST, settle_s=3600.0))
+    async with world(tmp_path, limits) as (made, provider, consumer):
+        called(consumer, provider)
+        (lane_id,) = consumer.ledger.payer.lanes
+        report = encode_settle(consumer.ledger.payer.report(lane_id), NETWORK)
+        stranger = PeerSession(NodeKey(b"s" * 32), NETWORK, now_s=lambda: made.now_s)
+        async with stranger.post(made.endpoints[0], SETTLE_PATH, report) as response:
+            assert (await response.json())["code"] == "not-our-lane"
+        await stranger.close()
+        assert provider.ledger.payee._unsigned[consumer.ledger.account].calls == 1
+        use = provider.ledger.uses(Side.PROVIDER, 0, 10**6, count_max=10)[0]
+        assert (use.open_count, use.disputed_count) == (1, 0)
+
+
+async def test_reports_of_calls_that_never_were_leave_nothing_on_the_disk(tmp_path: Path) -> None:
+    limits = LedgerLimits(pace=replace(FAST, settle_s=3600.0))
+    async with world(tmp_path, limits) as (_, provider, consumer):
+        called(consumer, provider)
+        (lane_id,) = consumer.ledger.payer.lanes
+        report = consumer.ledger.payer.report(lane_id)
+        made_up = [replace(report.calls[0], nonce=n.to_bytes(16, "big")) for n in range(900, 1000)]
+        settle = replace(report, calls=tuple(made_up))
+        claimed = await provider.ledger.payee.settle(settle, consumer.key.peer)
+        assert len(claimed.disputes) == 100, "each is answered"
+        await provider.ledger.store.flush()
+        rows = provider.ledger.store._reader.execute("SELECT count(*) FROM disputes_v1").fetchone()
+        assert rows == (0,)
+
+
+async def test_an_order_takes_room_on_the_disk_only_once_it_covers_a_call(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, provider, consumer):
+
+        def orders() -> int:
+            database = provider.ledger.store._reader
+            return int(database.execute("SELECT count(*) FROM orders_v1").fetchone()[0])
+
+        authorised = consumer.ledger.payer.authorise(offered(provider), PATH, BODY)
+        with pytest.raises(BadOrder):
+            provider.ledger.payee.admit(consumer.key.peer, authorised.headers, PATH, b"other")
+        await provider.ledger.store.flush()
+        assert orders() == 0
+        provider.ledger.payee.admit(consumer.key.peer, authorised.headers, PATH, BODY)
+        await provider.ledger.store.flush()
+        assert orders() == 1
+
+
+async def test_two_consumers_may_choose_one_nonce(tmp_path: Path) -> None:
+    async with world(tmp_path) as (made, provider, consumer):
+        other = await made.node("d", CREATOR, serves=False)
+        try:
+            made.seeds = itertools.repeat(7)
+            first = promised(consumer, provider)
+            second = promised(other, provider)
+            for _authorised, admitted in (first, second):
+                provider.ledger.payee.served(admitted, replace(measured(), counts=TokenCounts()))
+            assert provider.ledger.payee._unsigned == {}
+            assert not provider.ledger.payee._under_way
+        finally:
+            await made.stop(other)

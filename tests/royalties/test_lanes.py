@@ -24,6 +24,7 @@ from royalties import (
     DisputesReceived,
     Forked,
     KeepClaim,
+    KeepDisputes,
     LaneForked,
     ProviderLane,
     Receipt,
@@ -32,9 +33,13 @@ from royalties import (
     open_agreed,
     sign_receipt,
 )
+from royalties.lanes import continued
 from tests.royalties.parties import CONSUMER, NETWORK, NOON_S, PROVIDER, call, lane
 
 LANE = lane()
+
+
+CONCEDE_PICOS = 10**12
 
 
 class Pair:
@@ -56,7 +61,9 @@ class Pair:
         if self.agreed and self.provider.agreed != self.agreed[-1].receipt:
             self.provider.handle(ClaimAgreed(self.agreed[-1]))  # it comes along with the report
         answer = None
-        for effect in self.provider.handle(CallsReported(self.consumer.report(), NOON_S)):
+        for effect in self.provider.handle(
+            CallsReported(self.consumer.report(), NOON_S, CONCEDE_PICOS)
+        ):
             match effect:
                 case KeepClaim(receipt, calls):
                     assert receipt.sequence not in self.stored, "a number is never used twice"
@@ -205,6 +212,36 @@ def test_a_cut_call_pays_for_what_arrived() -> None:
     pair.consumer.handle(CallMade(call(1, output=17, finish="cut", response=b"arrived")))
     pair.settle()
     assert pair.agreed[-1].receipt.tokens.output_count == 17
+
+
+def test_a_consumer_that_calls_everything_cut_settles_for_less_only_so_often() -> None:
+    provider = ProviderLane(LANE)
+    whole = LANE.prices.amount_picos(call(1).tokens)
+    reported = [
+        replace(call(n), tokens=Tokens(), finish="cut", response_hash=bytes(32)) for n in (1, 2, 3)
+    ]
+    for n in (1, 2, 3):
+        provider.handle(CallServed(call(n)))
+    keep, answer = provider.handle(CallsReported(tuple(reported[:2]), NOON_S, 2 * whole))
+    assert isinstance(keep, KeepClaim)
+    assert keep.conceded_picos == 2 * whole
+    disputed, answer = provider.handle(CallsReported((reported[2],), NOON_S, whole - 1))
+    assert isinstance(disputed, KeepDisputes)
+    assert isinstance(answer, Answer)
+    assert [one.nonce for one in answer.disputes] == [call(3).nonce]
+    assert provider.unsigned_picos == 3 * whole, "and it stays in the consumer's exposure"
+
+
+def test_a_claim_that_names_one_call_twice_is_not_signed_for() -> None:
+    consumer = ConsumerLane(LANE)
+    consumer.handle(CallMade(call(1)))
+    twice = (call(1), call(1))
+    receipt = continued(LANE, None, twice, sequence=1, issued_s=NOON_S)
+    claim = sign_receipt(receipt, PROVIDER.key)
+    for calls in (twice, ()):
+        with pytest.raises(BadReceipt, match="twice"):
+            consumer.handle(ClaimReceived(receipt, claim, calls, ()))
+    assert consumer.unsigned_count == 1
 
 
 def test_a_call_the_provider_does_not_know_costs_nothing() -> None:
