@@ -7,9 +7,11 @@ never history, and nothing stale comes back: a lower sequence never replaces a h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntFlag
+from ipaddress import ip_address
 from typing import Any
 
 from crdt import (
@@ -409,7 +411,7 @@ def _endpoints(value: object) -> tuple[Endpoint, ...]:
         if len(row) != 3:
             raise MalformedBytes(f"an endpoint of {len(row)} fields; it has 3")
         host = _text(row[0], "endpoint host", bytes_max=HOST_BYTES_MAX, empty=False)
-        if not set(host) <= _HOST_CHARACTERS:
+        if not _is_host(host):
             raise MalformedBytes(f"endpoint host {host[:60]!r} is neither a name nor an address")
         port = natural(row[1], "endpoint port", maximum=65535)
         if not port:
@@ -444,6 +446,14 @@ def _text(value: object, what: str, *, bytes_max: int = TEXT_BYTES_MAX, empty: b
     return text
 
 
-_HOST_CHARACTERS = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]%_"
-)
+def _is_host(host: str) -> bool:
+    """Whether a URL and a resolver can be given this: others raise where nobody looks for it."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return _HOST_NAME.fullmatch(host) is not None
+    return True
+
+
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")

@@ -232,3 +232,17 @@ def test_the_book_holds_the_newest_whatever_the_order(arrivals):
     assert {a.peer: a.sequence_ms for a in book.adverts()} == {
         peer_of(seed): at_ms for seed, (at_ms, _) in newest.items()
     }
+
+
+@pytest.mark.parametrize(
+    "host", ["[", "[::1]", "a[b", "%", "a" * 64, "a..b", "-a", "a-", ".", "1.2.3.4:99", "a/b"]
+)
+def test_a_host_that_no_url_can_hold_is_refused(host):
+    with pytest.raises(MalformedBytes, match="neither a name nor an address"):
+        check_advert(resigned(set_part(6, [[host, 1, b"\x07" * 32]])), NETWORK, NOW_S)
+
+
+@pytest.mark.parametrize("host", ["a.b", "node-1.example", "::1", "fe80::1%eth0", "10.0.0.1", "x"])
+def test_names_and_addresses_are_hosts(host):
+    raw = resigned(set_part(6, [[host, 1, b"\x07" * 32]]))
+    assert check_advert(raw, NETWORK, NOW_S).endpoints[0].host == host
