@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -29,7 +30,9 @@ def parse_json(raw: bytes, *, depth_max: int = DEPTH_MAX_DEFAULT) -> Any:
         raise BadJson(f"the body is not UTF-8: byte {error.start} is wrong") from error
     _check_depth(text, depth_max)
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
     except BadJson:
         raise
     except (ValueError, RecursionError) as error:
@@ -121,6 +124,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> NoReturn:
     raise BadJson(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise BadJson(f"the number {text[:40]} is too large")
+    return value
 
 
 def _kind(value: object) -> str:

@@ -286,7 +286,7 @@ def _refusal(request: web.Request, error: Exception, declared: Operation) -> web
         content_type = "application/json"
     return web.Response(
         status=status,
-        text=json.dumps(document, ensure_ascii=False),
+        text=json.dumps(document),  # ASCII: what is quoted may hold halves of characters
         content_type=content_type,
         headers=headers,
     )
