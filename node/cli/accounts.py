@@ -41,10 +41,10 @@ def create(
     folder = session.accounts
     card = folder.create(name, network, random_bytes=secrets.token_bytes, lock=session.locker())
     session.screen.result(_public(card), lambda: _sheet(card, title=f"Account {name} is made"))
-    session.screen.note(
-        f"Move {folder.recovery_path(name)} to another place: it is what recovers the account if"
-        f" {folder.key_path(name)} is lost or stolen. Publish something: hansa publish model.json"
-    )
+    session.screen.note(f"Key:          {folder.key_path(name)}")
+    session.screen.note(f"Recovery key: {folder.recovery_path(name)}")
+    session.screen.note("Move the recovery key to another place: it gets the account back if the")
+    session.screen.note("key is lost or stolen. Then publish something: hansa publish model.json")
 
 
 @command(group, "show", example="hansa account show anna")
@@ -85,4 +85,5 @@ def _public(card: AccountCard) -> dict[str, str]:
 
 
 def _sheet(card: AccountCard, *, title: str) -> RenderableType:
-    return sheet({**_public(card)}, title=title)
+    shown = {name.replace("_", " "): value for name, value in _public(card).items()}
+    return sheet(shown, title=title)

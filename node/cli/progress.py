@@ -66,7 +66,7 @@ class Meter:
                 completed=done if done is not None else 0,
                 total=total,
                 note=note,
-                amount=f"{self._amount(done)} of {self._amount(total)}" if done and total else "",
+                amount=self._extent(done, total) if done and total else "",
             )
             return
         now_s = time.monotonic()
@@ -78,12 +78,17 @@ class Meter:
     def _line(self, done: int | None, total: int | None, stage: str, note: str) -> str:
         parts = [f"{self._title}: {stage}" if stage and stage != self._title else self._title]
         if done is not None and total:
-            parts.append(f"{self._amount(done)} of {self._amount(total)} ({100 * done // total} %)")
+            parts.append(f"{self._extent(done, total)} ({100 * done // total} %)")
         elif done:
             parts.append(self._amount(done))
         if note:
             parts.append(note)
         return ", ".join(parts)
+
+    def _extent(self, done: int, total: int) -> str:
+        if self._unit == "B":
+            return f"{show.size(done)} of {show.size(total)}"
+        return f"{done} of {total} {self._unit}"
 
     def _amount(self, number: int) -> str:
         return show.size(number) if self._unit == "B" else f"{number} {self._unit}"

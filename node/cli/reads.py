@@ -57,6 +57,8 @@ def search(
         {"items": items, "total": total},
         lambda: _models(items) if plural == "models" else _agents(items),
     )
+    if not items:
+        session.screen.note(f"No {plural} here. Does this node see others? hansa sync status")
     if len(items) < total:
         session.screen.note(f"{len(items)} of {total}; --limit shows more")
 
@@ -161,8 +163,8 @@ def _models(items: Sequence[dict[str, Any]]) -> RenderableType:
                 _name(item),
                 item["version"],
                 look.choice(item["record"]["model_type"]),
-                look.count(item["record"]["parameters"]),
-                look.count(item["record"]["context_length"] or 0),
+                _known(item["record"]["parameters"]),
+                _known(item["record"]["context_length"]),
                 item["record"]["license"],
                 price_of(item["record"]),
             )
@@ -202,6 +204,10 @@ def price_of(record: Mapping[str, Any]) -> str:
     if "per_minute" in price:
         return f"{look.price(price['per_minute'])} a minute"
     return f"{look.price(price.get('input', 0))} / {look.price(price.get('output', 0))}"
+
+
+def _known(number: int | None) -> str | None:
+    return look.count(number) if number else None
 
 
 def _name(item: dict[str, Any]) -> str:
