@@ -19,7 +19,7 @@ GPU_USABLE_PERCENT = 90
 """vLLM's default `gpu-memory-utilization`."""
 GPU_RUNTIME_BYTES = 2 * 10**9
 """Activations, CUDA context and graphs (templates.md, worked check)."""
-CPU_RUNTIME_BYTES = 1_050_000_000
+CPU_RUNTIME_BYTES = 1_170_000_000
 """vLLM 0.32 on CPU with a tiny model takes 1.0 to 1.1 GB (inference.md)."""
 CPU_PACKAGES_BYTES = 2_100_000_000
 GPU_PACKAGES_BYTES = 12 * 10**9
