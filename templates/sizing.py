@@ -20,7 +20,7 @@ GPU_USABLE_PERCENT = 90
 GPU_RUNTIME_BYTES = 2 * 10**9
 """Activations, CUDA context and graphs (templates.md, worked check)."""
 CPU_RUNTIME_BYTES = 1_170_000_000
-"""vLLM 0.32 on CPU with a tiny model takes 1.0 to 1.1 GB (inference.md)."""
+"""vLLM 0.32 on CPU with a tiny model: 1.24 GB resident, of which 64 MiB are KV cache."""
 CPU_PACKAGES_BYTES = 2_100_000_000
 GPU_PACKAGES_BYTES = 12 * 10**9
 """An engine environment on disk: 2.1 GB measured on CPU; CUDA wheels are several times that."""
