@@ -48,6 +48,7 @@ from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import load_identity, lock_folder
 from node.ledger import Ledger, LedgerLimits, Party, Spending
+from node.launch import NetworkProcess
 from node.ledger import Surroundings as LedgerSurroundings
 from node.logs import set_up_logs
 from node.metrics import Metrics
@@ -65,8 +66,11 @@ STOP_MARGIN_S = 3.0
 """Of the time to stop, what flushing and closing takes after the calls have ended."""
 
 
-def run(loaded: Loaded) -> None:
+def run(loaded: Loaded, network: NetworkProcess | None = None) -> None:
     """Run a node until SIGTERM or SIGINT; return when everything is flushed and closed.
+
+    Args:
+        network: A network child that was launched before this module was imported.
 
     Raises:
         HansaError: it could not start; the message is one line with the next step.
@@ -76,18 +80,18 @@ def run(loaded: Loaded) -> None:
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, network))
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(settings))
+            runner.run(_run(settings, network))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, network: NetworkProcess | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    node = Node(settings)
+    node = Node(settings, network)
     await node.start()
     try:
         print(node.banner(), flush=True)
@@ -101,8 +105,9 @@ async def _run(settings: Settings) -> None:
 class Node:
     """One running node. Start it once, stop it once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, network_process: NetworkProcess | None = None) -> None:
         self.settings = settings
+        self._network_process = network_process
         self.metrics = Metrics()
         self._stack = AsyncExitStack()
         self._started_s = _now_s()
@@ -130,10 +135,15 @@ class Node:
         settings, stack = self.settings, self._stack
         stack.callback(os.close, lock_folder(settings.node.data_dir))
         self.network_id = network_id(settings.node.network)
-        self.identity = await asyncio.to_thread(load_identity, settings, self.network_id)
+        loop = asyncio.get_running_loop()
+        unlocking = loop.run_in_executor(None, load_identity, settings, self.network_id)
+        try:
+            self._token = operator_token(settings.operator_token_file)
+            self._open_stores()
+        finally:
+            await asyncio.wait([unlocking])
+        self.identity = await unlocking
         self.key = NodeKey(self.identity.seed)
-        self._token = operator_token(settings.operator_token_file)
-        self._open_stores()
         self._build_log()
         self._build_models()
         self._build_money()
@@ -182,6 +192,7 @@ class Node:
                 memory_bytes_max=settings.p2p.memory_mib << 20,
             ),
             _Handlers(self),
+            self._network_process,
         )
         replica = Replica(
             self.network_id, self.storage, RegistryRules(), ReceiptRules(self.network_id)

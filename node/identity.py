@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def load_identity(settings: Settings, network: NetworkId) -> Identity:
     """
     folder = settings.node.data_dir / "keys"
     unlock = _unlock(settings)
-    seed = _kept(folder / "node.key", SEED_BYTES, unlock, lambda: secrets.token_bytes(SEED_BYTES))
+
+    def new_seed() -> bytes:
+        return secrets.token_bytes(SEED_BYTES)
 
     def new_operator() -> bytes:
         recovery = secrets.token_bytes(SEED_BYTES)
@@ -104,14 +107,22 @@ def load_identity(settings: Settings, network: NetworkId) -> Identity:
         write_secret(path, recovery, unlock)
         return secrets.token_bytes(SEED_BYTES) + SigningKey(recovery).public
 
-    kept = _kept(folder / "operator.key", 2 * SEED_BYTES, unlock, new_operator)
+    # Each derivation takes as long as scrypt is worth; side by side they take as long as one.
+    with ThreadPoolExecutor(2) as threads:
+        node_key = threads.submit(_kept, folder / "node.key", SEED_BYTES, unlock, new_seed)
+        operator = threads.submit(
+            _kept, folder / "operator.key", 2 * SEED_BYTES, unlock, new_operator
+        )
+        seed, kept = node_key.result(), operator.result()
     key, recovery = SigningKey(kept[:SEED_BYTES]), PublicKey(kept[SEED_BYTES:])
     return Identity(seed, key, make_genesis(network, key, recovery))
 
 
 def _kept(path: Path, length: int, unlock: Unlock, make: Callable[[], bytes]) -> bytes:
     if not path.exists():
-        write_secret(path, make(), unlock)
+        made = make()
+        write_secret(path, made, unlock)
+        return made
     secret = read_secret(path, unlock)
     if len(secret) != length:
         raise KeystoreFault(f"{path} holds {len(secret)} bytes, not {length}; restore a backup")
