@@ -297,7 +297,9 @@ class NetworkClient:
         self._calls[call] = future
         try:
             self._send(kind, call, *fields)
-            return await asyncio.wait_for(future, timeout_s)
+            # Not wait_for: before Python 3.12 it swallows a cancel that comes with the result.
+            async with asyncio.timeout(timeout_s):
+                return await future
         except BaseException as error:
             if not isinstance(error, HansaError) and self._link is not None:
                 self._link.send(wire.pack("cancel", call))
