@@ -52,7 +52,8 @@ def verify(raw: bytes) -> Statement:
     statement = verify_bytes(_proof(document))
     expected = statement_document(statement)
     for name in sorted((expected.keys() | document.keys()) - _NOT_PROVEN):
-        if not _same(document.get(name), expected.get(name)):
+        # A member that is null says something too.
+        if (name in document) != (name in expected) or not _same(document[name], expected[name]):
             raise BadStatement(f"{name} is not what the evidence gives; the proof itself holds")
     return statement
 
@@ -93,10 +94,18 @@ def _line(line: Line) -> dict[str, Any]:
 
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
-        found: Any = json.loads(raw)
+        found: Any = json.loads(raw, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise BadStatement(f"the file is not JSON: {error}") from error
     return cast("dict[str, Any]", found)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice: a person reads the first, a program the last."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def _proof(document: dict[str, Any]) -> bytes:
