@@ -69,6 +69,8 @@ class Node:
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # A Ctrl-C is for us, who then stop every node in order.
+                start_new_session=True,
             )
         wait_for(
             f"node {self.name} to be ready",
@@ -126,14 +128,12 @@ def hansa(
     node: Node | None = None,
     creator: Path | None = None,
     cwd: Path | None = None,
-    quiet: bool = True,
 ) -> Any:
     """Run one `hansa` command as a user would and return what its `--json` printed.
 
     Args:
         node: Whom the command talks to; the operator's token is read from its data folder.
         creator: The folder that holds the creator's accounts and the file that unlocks them.
-        quiet: Keep the command's progress to itself unless it fails.
     """
     environment = dict(os.environ)
     if node is not None:
@@ -144,8 +144,7 @@ def hansa(
         environment["HANSA_KEY_FILE"] = str(creator / "unlock.key")
     result = subprocess.run(
         [HANSA, *words, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if quiet else None,
+        capture_output=True,
         env=environment,
         cwd=cwd,
         timeout=COMMAND_S_MAX,
@@ -157,6 +156,29 @@ def hansa(
             f"`hansa {' '.join(words)}` ended with {result.returncode}: {said[-2000:]}"
         )
     return last_document(result.stdout.decode())
+
+
+def watch_hansa(*words: str, node: Node, say: Callable[[str], None]) -> None:
+    """Run one `hansa` command on a node as a user would, telling its progress as it comes."""
+    environment = {
+        **os.environ,
+        "HANSA_NODE": node.url,
+        "HANSA_NODE__DATA_DIR": str(node.folder / "data"),
+    }
+    with subprocess.Popen(
+        [HANSA, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        last = ""
+        for line in process.stderr:
+            last = line.rstrip() or last
+            say(line.rstrip())
+    if process.returncode != 0:
+        raise StepFailed(f"`hansa {' '.join(words)}` ended with {process.returncode}: {last}")
 
 
 def last_document(text: str) -> Any:

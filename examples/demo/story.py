@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from examples.demo.processes import Node, StepFailed, get, hansa, run_module, wait_for
+from examples.demo.processes import Node, StepFailed, get, hansa, run_module, wait_for, watch_hansa
 
 QUESTION = "Which peer holds the chunk?"
 PRICE_INPUT, PRICE_OUTPUT = 100_000, 300_000
@@ -110,8 +110,7 @@ class Story:
 
     def serve(self) -> str:
         """Step 4: fetch with every chunk verified, engine, CPU by fit, proof, offer."""
-        found = hansa("serve", self.model, node=self.nodes["B"], quiet=False)
-        self.say(f"B decided: {found.get('decision') or found}")
+        self._serve("B")
         offer = wait_for("C to hear of B's offer", lambda: self._offers("C"), timeout_s=60)
         self.facts["offer"] = offer[0]
         return f"B offers it on {offer[0]['device']} after a real completion"
@@ -133,7 +132,7 @@ class Story:
 
     def fail_over(self) -> str:
         """Step 6: A serves too, B dies without a word, the next call succeeds."""
-        hansa("serve", self.model, node=self.nodes["A"], quiet=False)
+        self._serve("A")
         wait_for("C to know both offers", lambda: len(self._offers("C")) >= 2, timeout_s=60)
         self.nodes["B"].kill()
         self.say("B was killed with SIGKILL")
@@ -177,6 +176,13 @@ class Story:
         for name in "ABCD":
             self.nodes[name].stop()
         return "four nodes back; records, receipts and statement as before"
+
+    def _serve(self, name: str) -> None:
+        watch_hansa(
+            *("serve", self.model),
+            node=self.nodes[name],
+            say=lambda line: self.say(line.replace(f"Serve {self.model}", name)),
+        )
 
     def _start(self, name: str) -> None:
         node = self.nodes[name]
