@@ -332,10 +332,12 @@ async def close_sockets(host: Any, peer: ID) -> None:
     Fault: the library's close writes first, shielded, so against a peer that is stopped or
     unplugged it never ends and no timeout fires. A closed socket ends all of it.
     """
-    for connection in list(host.get_network().get_connections(peer)):
+    connections = list(host.get_network().get_connections(peer))
+    for connection in connections:
         raw = socket_of(connection)
         if raw is not None:
             await trio.aclose_forcefully(raw)
+    for connection in connections:
         # A closed socket under it is an error to it.
         with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(Exception):
             await connection.close()

@@ -99,6 +99,7 @@ class GuardedHost:
         self._known: set[ID] = set()
         self._failed_pings: dict[ID, int] = {}
         self._pinging: set[ID] = set()
+        self._closing: set[ID] = set()
         self._nursery: trio.Nursery | None = None
 
     @asynccontextmanager
@@ -182,7 +183,7 @@ class GuardedHost:
         if ban_s > 0:
             self._standing.ban(peer, trio.current_time() + ban_s)
         self._node.log("info", "peer closed", "peer", peer, "reason", reason)
-        await close_sockets(self._host, ident)
+        await self._close(ident)
 
     # -- tasks
 
@@ -258,7 +259,7 @@ class GuardedHost:
             if self._failed_pings[peer] >= PING_FAILURES_MAX:
                 self._failed_pings.pop(peer)
                 self._node.log("warning", "peer does not answer pings", "peer", str(peer))
-                await close_sockets(self._host, peer)
+                await self._close(peer)
         self._pinging.discard(peer)
 
     async def _ping(self, peer: ID, done: trio.Event) -> None:
@@ -276,12 +277,33 @@ class GuardedHost:
 
     # -- what peers do
 
+    async def _close(self, peer: ID) -> None:
+        """Close a peer's connections; it is lost from now on, however long that takes."""
+        if peer in self._closing:
+            return
+        self._closing.add(peer)
+        self._tell_lost(peer)
+        try:
+            await close_sockets(self._host, peer)
+        finally:
+            self._closing.discard(peer)
+        self._link_changed(peer)
+
+    def _tell_lost(self, peer: ID) -> None:
+        if peer in self._known:
+            self._known.discard(peer)
+            self._failed_pings.pop(peer, None)
+            self._requester.forget(peer)
+            self._node.lost(str(peer))
+
     def _link_changed(self, peer: ID) -> None:
         """Compare what is connected with what the node was told, and tell the difference."""
+        if peer in self._closing:  # a connection may look alive until it is closed
+            return
         connections = self._host.get_network().get_connections(peer)
         if connections and peer not in self._known:
             if self._standing.is_banned(str(peer), trio.current_time()):
-                self._soon(close_sockets, self._host, peer)
+                self._soon(self._close, peer)
                 return
             self._known.add(peer)
             muxed = connections[0].muxed_conn
@@ -291,11 +313,8 @@ class GuardedHost:
                 str(addresses[0]) if addresses else "",
                 outgoing=bool(getattr(muxed, "is_initiator_value", False)),
             )
-        elif not connections and peer in self._known:
-            self._known.discard(peer)
-            self._failed_pings.pop(peer, None)
-            self._requester.forget(peer)
-            self._node.lost(str(peer))
+        elif not connections:
+            self._tell_lost(peer)
 
     def _deliver(self, forwarder: ID, message: Any) -> None:
         author = ID(message.from_id)
@@ -314,7 +333,7 @@ class GuardedHost:
     def _penalise(self, peer: ID, points: int, why: str) -> None:
         if self._standing.penalise(str(peer), points, trio.current_time()):
             self._node.log("warning", "peer banned", "peer", str(peer), "reason", why)
-            self._soon(close_sockets, self._host, peer)
+            self._soon(self._close, peer)
 
     def _validator(self, judge: Callable[[bytes], Verdict]) -> Callable[[ID, Any], bool]:
         """Return a synchronous validator: slow asynchronous ones deliver duplicates."""

@@ -2,13 +2,15 @@
 # (trio's own types: attrs classes and variadic functions that pyright reads in part)
 """Requests and answers over libp2p streams: u32 length and bytes, either way, again and again.
 
-An answer of length 0xFFFFFFFF means "no answer to this". Streams are reused: opening one costs
-four times a request, and the library blocks at 256 of them.
+An answer of length 0xFFFFFFFF means "no answer to this". Who asks keeps its side open and silent
+until the answer is there: a stream that ends is one that nobody waits at. Streams are reused:
+opening one costs four times a request, and the library blocks at 256 of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -164,7 +166,7 @@ class Responder:
             payload = await self._read(stream, length)
         answer = None
         if self._may_request(peer):
-            answer = await self._answer(peer, self._protocol, payload)
+            answer = await self._answer_while_wanted(stream, peer, payload)
         else:
             self._penalise(peer, 1, "asks too often")
         with trio.fail_after(TRANSFER_TIMEOUT_S):
@@ -173,6 +175,25 @@ class Responder:
             else:
                 await stream.write(len(answer).to_bytes(4, "big") + answer)
         return True
+
+    async def _answer_while_wanted(self, stream: Any, peer: ID, payload: bytes) -> bytes | None:
+        """Return the answer, or stop at once when the asker goes: others need its streams."""
+        answer, gone = None, False
+
+        async def watch(scope: trio.CancelScope) -> None:
+            nonlocal gone
+            with suppress(Exception):  # however the stream ends
+                await stream.read(1)
+            gone = True
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            answer = await self._answer(peer, self._protocol, payload)
+            nursery.cancel_scope.cancel()
+        if gone:
+            raise EOFError("the asker closed its stream, or did not wait for the answer")
+        return answer
 
     async def _read(self, stream: Any, length: int) -> bytes:
         with trio.fail_after(TRANSFER_TIMEOUT_S):

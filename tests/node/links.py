@@ -9,10 +9,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crdt import HansaError, PeerId, RemoteFault, Replica, SyncLimits, SyncMachine, Verdict
+from crdt import (
+    NetworkId,
+    PeerId,
+    RemoteFault,
+    Replica,
+    SyncLimits,
+    SyncMachine,
+    Verdict,
+)
 from crdt import check_gossip as judge
 from node.catalogue import Catalogue
 from node.driver import Driver
+from node.network import PUBLISH_BYTES_MAX, REQUEST_BYTES_MAX
 from node.storage import SqliteReader, SqliteStorage, open_storage
 from tests.writers import NETWORK, AnyBody, LaneReceipts
 
@@ -37,13 +46,18 @@ class Link:
     gossips: bool = True
     banned: list[tuple[PeerId, float]] = field(default_factory=list)
     dropped: asyncio.Event = field(default_factory=asyncio.Event)
+    network: NetworkId = NETWORK
+    apart: set[frozenset[PeerId]] = field(default_factory=set)
+    """Pairs that are not connected any more; shared by links that must agree on it."""
 
     async def publish(self, topic: str, data: bytes) -> None:
-        assert judge(data, NETWORK) is Verdict.ACCEPT
+        _require_bound(data, PUBLISH_BYTES_MAX)
         if not self.gossips:
             raise Unreachable("no gossip here")
+        if judge(data, self.network) is not Verdict.ACCEPT:
+            return
         for peer, driver in self.drivers.items():
-            if peer != self.name:
+            if peer != self.name and self._reaches(peer):
                 driver.gossip(self.name, self.name, data)
 
     async def request(
@@ -55,21 +69,45 @@ class Link:
         timeout_s: float,
         answer_bytes_max: int,
     ) -> bytes:
+        _require_bound(payload, REQUEST_BYTES_MAX)
         driver = self.drivers.get(peer)
-        if driver is None:
+        if driver is None or not self._reaches(peer):
             raise Unreachable(f"{peer} is gone")
         try:
             answer = await asyncio.wait_for(driver.answer(self.name, payload), timeout_s)
-        except HansaError as fault:
+        except Exception as fault:  # as over a real network: whatever it is, there is no answer
             raise Unreachable(str(fault)) from fault
-        assert len(answer) <= answer_bytes_max
+        _require_bound(answer, answer_bytes_max)
         return answer
 
     async def drop(self, peer: PeerId, reason: str) -> None:
+        self._part(peer)
         self.dropped.set()
 
     async def ban(self, peer: PeerId, seconds: float) -> None:
         self.banned.append((peer, seconds))
+        self._part(peer)
+
+    def connect(self, peer: PeerId) -> None:
+        """Let two nodes know of each other (again)."""
+        self.apart.discard(frozenset((self.name, peer)))
+        self.drivers[self.name].peer_connected(peer)
+        self.drivers[peer].peer_connected(self.name)
+
+    def _reaches(self, peer: PeerId) -> bool:
+        return frozenset((self.name, peer)) not in self.apart
+
+    def _part(self, peer: PeerId) -> None:
+        if self._reaches(peer):
+            self.apart.add(frozenset((self.name, peer)))
+            for one, other in ((self.name, peer), (peer, self.name)):
+                if one in self.drivers:
+                    self.drivers[one].peer_lost(other)
+
+
+def _require_bound(data: bytes, bytes_max: int) -> None:
+    if len(data) > bytes_max:
+        raise Unreachable(f"{len(data)} bytes; at most {bytes_max}")
 
 
 @dataclass

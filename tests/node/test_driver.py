@@ -139,6 +139,9 @@ async def test_a_peer_that_answers_garbage_is_dropped(tmp_path: Path) -> None:
         async def answer(self, peer: PeerId, payload: bytes) -> bytes:
             return b"garbage"
 
+        def peer_lost(self, peer: PeerId) -> None:
+            """It does not care."""
+
     drivers: Drivers = {}
     async with running("a", tmp_path, drivers) as a:
         liar = object.__new__(Liar)

@@ -31,6 +31,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.connected: set[PeerId] = set()
+        self.lost: list[PeerId] = []
         self.frames: list[tuple[str, PeerId, PeerId, bytes]] = []
         self.asked: list[tuple[PeerId, bytes]] = []
         self._changed = asyncio.Event()
@@ -42,6 +43,7 @@ class Recorder:
 
     def peer_lost(self, peer: PeerId) -> None:
         self.connected.remove(peer)
+        self.lost.append(peer)
         self._changed.set()
 
     def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
@@ -58,6 +60,12 @@ class Recorder:
         if payload == b"hang":
             await asyncio.sleep(3600)
         return payload[::-1]
+
+    def forget(self) -> None:
+        """Drop what happened, but not who is connected."""
+        self.frames.clear()
+        self.asked.clear()
+        self.lost.clear()
 
     async def until(self, condition: Callable[[], object], *, timeout_s: float = 20) -> None:
         """Wait until something holds, looked at after everything that happens."""
