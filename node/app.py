@@ -47,9 +47,10 @@ from node.config import Loaded, NodeSection, Settings
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import load_identity, lock_folder
-from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.launch import NetworkProcess
+from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
+from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
 from node.metrics import Metrics
 from node.network import NetworkClient, NetworkSettings
@@ -301,18 +302,14 @@ class Node:
         )
         self.streams = Streams(settings.api.stream_count_max)
         self.openai = OpenAIRoutes(self.consumer)
-        self.api = ApiServer(
-            settings.api.host,
-            settings.api.port,
-            guard,
-            self.metrics,
-            ApiLimits(
-                body_bytes_max=settings.api.body_bytes_max,
-                json_depth_max=settings.api.json_depth_max,
-                body_s=settings.api.body_s,
-                idle_s=settings.api.idle_s,
-            ),
+        limits = ApiLimits(
+            body_bytes_max=settings.api.body_bytes_max,
+            json_depth_max=settings.api.json_depth_max,
+            body_s=settings.api.body_s,
+            idle_s=settings.api.idle_s,
         )
+        assert_limits(agreements(api=limits))
+        self.api = ApiServer(settings.api.host, settings.api.port, guard, self.metrics, limits)
         around = Surroundings(
             catalogue=self.catalogue,
             network=self.network,

@@ -19,11 +19,13 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from crdt import UserFault
+from crdt import BODY_BYTES_MAX, UserFault
 
 ENVIRONMENT_PREFIX = "HANSA_"
 CONFIG_BYTES_MAX = 1 << 20
 MIB = 1 << 20
+RECORD_JSON_BYTES_MAX = 6 * BODY_BYTES_MAX
+"""A record of the greatest size with every character escaped (six bytes each)."""
 
 
 class BadSettings(UserFault):
@@ -121,8 +123,6 @@ class BuildsSection(_Section):
     """Where builds are kept. None: `builds` in `data_dir`; set it to a disk with room."""
     free_bytes_min: int = Field(default=2 << 30, ge=0)
     """Stop fetching when less would stay free: logs and databases need room to work."""
-    chunk_upload_bytes_max: int = Field(default=8 * MIB, ge=MIB, le=64 * MIB)
-    """Largest piece a creator uploads in one request; 8 chunks of 1 MiB."""
 
 
 class EnginesSection(_Section):
@@ -155,8 +155,6 @@ class ServingSection(_Section):
 class GatewaySection(_Section):
     """The OpenAI-compatible endpoint."""
 
-    body_bytes_max: int = Field(default=8 * MIB, ge=4096, le=64 * MIB)
-    """Largest call. A full 1 M token context is about 4 MB of text."""
     call_count_max: int = Field(default=512, ge=1, le=65536)
     """Calls under way; more are refused with 503 instead of waiting without an end."""
     first_byte_s: float = Field(default=60, gt=0, le=3600)
@@ -201,10 +199,24 @@ class Settings(_Section):
             )
         if self.node.passphrase_file is not None and self.node.key_file is not None:
             raise ValueError("node.passphrase_file and node.key_file are both set; keep one")
-        ports = [port for port in (self.api.port, self.peer.port) if port]
-        if len(set(ports)) != len(ports):
-            raise ValueError(f"api.port and peer.port are both {ports[0]}; change one")
+        if self.api.body_bytes_max < RECORD_JSON_BYTES_MAX:
+            raise ValueError(
+                f"api.body_bytes_max is {self.api.body_bytes_max}, but a record as JSON may take "
+                f"{RECORD_JSON_BYTES_MAX}; set it to that or more"
+            )
+        self._check_ports()
         return self
+
+    def _check_ports(self) -> None:
+        ports = {"api.port": self.api.port, "peer.port": self.peer.port}
+        for address in self.p2p.listen:
+            text = address.rpartition("/tcp/")[2]
+            ports[f"p2p.listen {address}"] = int(text) if text.isdecimal() else 0
+        used: dict[int, str] = {}
+        for name, port in ports.items():
+            other = used.setdefault(port, name) if port else name
+            if other != name and not (other.startswith("p2p.") and name.startswith("p2p.")):
+                raise ValueError(f"{other} and {name} are both {port}; change one")
 
     @property
     def builds_folder(self) -> Path:

@@ -15,6 +15,8 @@ from node.api.problems import shown
 
 M = TypeVar("M", bound=BaseModel)
 DEPTH_MAX_DEFAULT = 32
+DEPTH_MAX = web.RequestKey("hansa_json_depth_max", int)
+"""Where the server notes the setting."""
 
 
 def parse_json(raw: bytes, *, depth_max: int = DEPTH_MAX_DEFAULT) -> Any:
@@ -51,6 +53,16 @@ def parse_object(raw: bytes, *, depth_max: int = DEPTH_MAX_DEFAULT) -> dict[str,
     return cast("dict[str, Any]", value)
 
 
+async def object_of(request: web.Request) -> dict[str, Any]:
+    """Return the request's body as a JSON object, nested no deeper than the node's setting.
+
+    Raises:
+        BadJson: it is something else.
+    """
+    depth_max = request.get(DEPTH_MAX, DEPTH_MAX_DEFAULT)
+    return parse_object(await request.read(), depth_max=depth_max)
+
+
 async def body_as(request: web.Request, model: type[M]) -> M:
     """Return the request's JSON body as `model`.
 
@@ -58,7 +70,7 @@ async def body_as(request: web.Request, model: type[M]) -> M:
         BadJson: it cannot be read.
         BadFields: with every bad field.
     """
-    return checked(model, parse_object(await request.read()), what="the body")
+    return checked(model, await object_of(request), what="the body")
 
 
 def query_as(request: web.Request, model: type[M]) -> M:

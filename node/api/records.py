@@ -30,7 +30,7 @@ from crdt import (
     parse_operation,
     short,
 )
-from node.api.bodies import parse_object
+from node.api.bodies import object_of
 from node.api.dependencies import resolve
 from node.api.errors import (
     Exists,
@@ -55,6 +55,7 @@ from node.api.views import (
     version_view,
 )
 from node.catalogue import Catalogue
+from node.formfiles import check_inline_formfile
 from node.signing import ACCOUNT_HEADER, OPERATION_HEADER, read_operation
 from node.storage import RecordState
 from registry import (
@@ -145,7 +146,7 @@ class RecordRoutes:
 
             A deleted record comes back when the operation cites its tombstone.
             """
-            item, signed = self._signed_put(request, parse_object(await request.read()))
+            item, signed = self._signed_put(request, await object_of(request))
             state = self._catalogue.record(signed.record)
             if state is not None and not state.deleted:
                 raise Exists(
@@ -172,7 +173,7 @@ class RecordRoutes:
             """
             state = self._present(request)
             self._check_writer(request, state)
-            given = parse_object(await request.read())
+            given = await object_of(request)
             if request.content_type == MERGE_PATCH:
                 given = merge_patched(self._readable(state), given)
             item, signed = self._signed_put(request, given)
@@ -231,7 +232,7 @@ class RecordRoutes:
         @operation(summary=f"Search {plural}", tag=plural, request=Query, responses={200: PageView})
         async def search(request: web.Request) -> web.StreamResponse:
             """Return a page of the records that a structured query finds."""
-            query = from_json(parse_object(await request.read()), kinds=(self._kind,))
+            query = from_json(await object_of(request), kinds=(self._kind,))
             return answer(self._page(query))
 
         return search
@@ -348,6 +349,7 @@ class RecordRoutes:
     def _signed_put(self, request: web.Request, given: Mapping[str, Any]) -> tuple[Item, Operation]:
         creator = creator_of(request)
         record = validate(self._kind, given, owner=creator.account.id)
+        check_inline_formfile(record)
         item, signed = self._signed(request, OperationType.PUT, encode_record(record))
         validate(self._kind, given, record=signed.record, owner=creator.account.id)
         return item, signed

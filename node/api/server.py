@@ -21,6 +21,7 @@ import structlog
 from aiohttp import web
 
 from crdt import HansaError, WorldFault
+from node.api.bodies import DEPTH_MAX
 from node.api.errors import (
     BadRequest,
     BodyTimeout,
@@ -35,6 +36,8 @@ from node.api.problems import CONTENT_TYPE, problem_document
 from node.metrics import Metrics
 
 MIB = 1 << 20
+FIELD_BYTES_MAX = 16 * 1024
+"""One header with its name: a signed operation travels in one."""
 REQUEST_ID_HEADER = "Hansa-Request-Id"
 REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 UNDECLARED = Operation(summary="", description="", tag="")
@@ -69,7 +72,7 @@ class ApiLimits:
     Attributes:
         body_bytes_max: Of JSON bodies; a route may declare another bound.
         body_bytes_top: The greatest bound of any route.
-        json_depth_max: Of JSON bodies that are read with `bodies.body_as`.
+        json_depth_max: Deepest nesting of a JSON body.
         body_s: A body has this long to arrive whole.
         idle_s: Idle connections are closed after this.
     """
@@ -130,7 +133,7 @@ class ApiServer:
             handler_cancellation=True,
             keepalive_timeout=self._limits.idle_s,
             max_line_size=8190,
-            max_field_size=16 * 1024,  # a signed operation travels in a header
+            max_field_size=FIELD_BYTES_MAX,
         )
         await runner.setup()
         site = web.TCPSite(runner, self._host, self._port, backlog=1024)
@@ -170,6 +173,7 @@ class ApiServer:
         route = _route_of(request)
         request_id = _request_id(request)
         request[REQUEST_ID] = request_id
+        request[DEPTH_MAX] = self._limits.json_depth_max
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = time.perf_counter()
         self._metrics.open_requests.inc()

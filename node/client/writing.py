@@ -69,13 +69,15 @@ def prepare(plural: str, data: Mapping[str, Any], *, slug: str | None, now_s: in
     """Validate a record and encode it; times that are not given are the writer's clock.
 
     Raises:
-        InvalidRecord: with every bad field.
+        InvalidRecord: with every bad field, an inline Formfile that cannot be read among them.
         BadReference: the slug, or the name it is to be made of, cannot be one.
     """
+    from node.formfiles import check_inline_formfile
     from registry import encode_record, validate
 
     timed = {"created_at": now_s, "updated_at": now_s, **data}
     record = validate(KINDS[plural], timed)
+    check_inline_formfile(record)
     chosen = slug if slug is not None else _slug(record.name)
     if not is_slug(chosen):
         raise BadReference(f"{chosen!r} is no slug; use 1..64 of a-z 0-9 . _ -")

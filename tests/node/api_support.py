@@ -119,7 +119,7 @@ def write_of(
 
 
 @asynccontextmanager
-async def running_api(folder: Path) -> AsyncIterator[Api]:
+async def running_api(folder: Path, limits: ApiLimits | None = None) -> AsyncIterator[Api]:
     """Run an API over a real log until the block ends."""
     storage = open_storage(folder / "log.sqlite3", NETWORK)
     reader = SqliteReader(folder / "log.sqlite3", NETWORK)
@@ -133,7 +133,7 @@ async def running_api(folder: Path) -> AsyncIterator[Api]:
         network=NETWORK, node=NODE.public, token=TOKEN, access=access,
         account_of=catalogue.account, now_s=lambda: NOW_S,
     )  # fmt: skip
-    server = ApiServer("127.0.0.1", 0, guard, Metrics(), ApiLimits(body_s=0.3))
+    server = ApiServer("127.0.0.1", 0, guard, Metrics(), limits or ApiLimits(body_s=0.3))
     server.add_routes(record_routes(catalogue))
     server.add_routes(docs_routes(lambda: server.routes, lambda: server.url, "0"))
     await driver.start()

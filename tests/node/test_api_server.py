@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from node.api.server import ApiServer, PortInUse
+from node.api.server import ApiLimits, ApiServer, PortInUse
 from node.metrics import Metrics
 from tests.node.api_support import TOKEN, running_api
 
@@ -153,3 +153,12 @@ async def test_the_token_and_keys_are_told_apart(api):
             await guard.api_key(Request(given))
     with pytest.raises(Unauthenticated):
         await guard.operator(Request(f"Bearer {key}"))
+
+
+@pytest.mark.parametrize(("depth", "status"), [(4, 422), (5, 400)])
+async def test_nesting_is_bounded_by_the_setting(tmp_path, depth, status):
+    async with running_api(tmp_path, ApiLimits(json_depth_max=4)) as made:
+        raw = b'{"a":' * depth + b"1" + b"}" * depth
+        found, problem = await made.ask("POST", SEARCH, raw=raw)
+        assert found == status
+        assert ("nests deeper than 4" in problem["detail"]) is (status == 400)

@@ -1,5 +1,8 @@
 """Settings: where each comes from, and what is said of a wrong one."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from node.config import BadSettings, Settings, load_settings
@@ -45,13 +48,16 @@ def test_lists_and_nothing_are_read_from_text():
         ("api.port=70000", "65535"),
         ("api.host=0.0.0.0", "api.public = true"),
         ("api.port=8421", "both 8421"),
+        ("api.port=4001", "both 4001"),
+        ("peer.port=4001", "both 4001"),
+        ("api.body_bytes_max=100000", "a record as JSON may take 393216"),
         ("api.port", "section.key=value"),
         ("nothing.here=1", "there is no setting 'nothing.here'"),
         ("engines.device=tpu", "'auto', 'cpu' or 'cuda'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_a_way_out(flag, said):
-    with pytest.raises(BadSettings, match=r"flag|api") as caught:
+    with pytest.raises(BadSettings, match=r"flag|api|peer") as caught:
         load_settings(None, [flag])
     assert said in str(caught.value)
 
@@ -72,3 +78,17 @@ def test_another_address_needs_an_explicit_yes():
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Settings().api.port = 1
+
+
+def test_every_setting_is_read_somewhere():
+    """A setting that nothing reads does nothing; each name stands after `settings.section.`."""
+    root = Path(__file__).resolve().parents[2]
+    program = "".join(
+        path.read_text()
+        for folder in ("node", "inference")
+        for path in (root / folder).rglob("*.py")
+    )
+    own = {"builds.folder", "engines.folder", "node.key_file", "api.public"}
+    for one in load_settings().listing():
+        pattern = rf"self\.{one.key}\b" if one.key in own else rf"settings\.{one.key}\b"
+        assert re.search(pattern, program), f"nothing reads {one.key}"
