@@ -78,6 +78,27 @@ def dollars(amount: int, *, unit: int = PICOS_PER_DOLLAR) -> str:
     return f"{sign}${whole:,}.{decimals}"
 
 
+def whole(number: int) -> str:
+    """Return a number in full, with its thousands apart: `131,072`."""
+    return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: `1 model`, `3 models`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(bps: int) -> str:
+    """Return hundredths of a percent as percent, exactly: `2.5 %`."""
+    whole_part, rest = divmod(bps, 100)
+    return f"{whole_part}.{rest:02d}".rstrip("0").rstrip(".") + " %"
+
+
+def cut(text: str, width: int) -> str:
+    """Return text that fits a width, with an ellipsis where something is left out."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def short_id(hex_id: str) -> str:
     """Return the first ten digits of a hex id, as logs and tables show it."""
     return hex_id[:10]

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from node.cli.screen import Screen
 
+BAR_WIDTH = 84
+"""What a line with a bar takes beside its remark, with the longest amount."""
+NOTE_WIDTH_MIN = 16
 LINE_EVERY_S = 5.0
 """Off a terminal: often enough to see life in a CI log, rare enough not to fill it."""
 
@@ -59,13 +62,14 @@ class Meter:
 
     def at(self, done: int | None, total: int | None, *, stage: str = "", note: str = "") -> None:
         """Report `done` of `total` (either may be unknown), what is being done, and a remark."""
+        note = " ".join(note.split())
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
                 description=stage or self._title,
                 completed=done if done is not None else 0,
                 total=total,
-                note=note,
+                note=show.cut(note, max(NOTE_WIDTH_MIN, self._screen.err.width - BAR_WIDTH)),
                 amount=self._extent(done, total) if done and total else "",
             )
             return

@@ -34,15 +34,31 @@ def parse_where(texts: Sequence[str]) -> dict[str, Any]:
     return dict(found)
 
 
-def show(session: Session, plural: str, reference: str) -> None:
-    """Show one record."""
+def show(session: Session, plural: str, reference: str, *, template: bool = False) -> None:
+    """Show one record, or only the Formfile in it.
+
+    Raises:
+        BadUsage: the Formfile is wanted, and the record has none.
+    """
     found = session.client().get(f"/v1/{plural}/{session.path_of(reference)}")
+    if template and not session.screen.json:
+        session.screen.text(_formfile(found, reference))
+        return
     session.screen.result(found, lambda: record_sheet(found))
     if found["conflicts"]:
         session.screen.note(
             f"{len(found['conflicts'])} concurrent writes lost to this one; the next update"
             " settles them"
         )
+
+
+def _formfile(found: dict[str, Any], reference: str) -> str:
+    text: str | None = found["record"].get("formfile_template")
+    if not text:
+        from node.cli.errors import BadUsage
+
+        raise BadUsage(f"{reference} has no Formfile; its engine's own template is used")
+    return text
 
 
 def search(
@@ -100,20 +116,18 @@ def dependencies(session: Session, plural: str, reference: str) -> None:
     from node.cli.errors import CheckFailed
 
     found = session.client().get(f"/v1/{plural}/{session.path_of(reference)}/dependencies")
-    missing = found["unresolved"]
+    missing, lock = found["unresolved"], found["lock"]
+    columns = ("reference", "kind", "version", "version id")
+    rows = [[one[name.replace(" ", "_")] for name in columns] for one in lock]
     session.screen.result(
         found,
         lambda: stack(
-            table(
-                ("reference", "kind", "version", "version id"),
-                [
-                    (one["reference"], one["kind"], one["version"], one["version_id"])
-                    for one in found["lock"]
-                ],
-            ),
+            *([table(columns, rows)] if rows else []),
             *(styled(f"{one['reference']}: {one['reason']}", "bold red") for one in missing),
         ),
     )
+    if not lock and not missing:
+        session.screen.note(f"{reference} depends on nothing")
     if missing:
         raise CheckFailed(f"{len(missing)} dependencies cannot be resolved; see above")
 
@@ -122,7 +136,7 @@ def record_sheet(found: dict[str, Any]) -> RenderableType:
     """Return one version of a record: its fields, then who signed it."""
     record: dict[str, Any] = found["record"]
     shown = {
-        name: price_of(record) if name == "price" else _field(name, value)
+        name: _field(name, value, record)
         for name, value in record.items()
         if name not in ("name", "version", "description")
     }
@@ -140,43 +154,81 @@ def record_sheet(found: dict[str, Any]) -> RenderableType:
     return stack(*parts, styled("", ""), sheet(proof))
 
 
-def _field(name: str, value: Any) -> object:
-    """Return a field's value as a line of a sheet."""
-    if name in ("created_at", "updated_at"):
-        return look.ago(int(value), now_s=_now_s())
-    if name == "parameters" and isinstance(value, int):
-        return look.count(value) if value else None
+def _field(name: str, value: Any, record: Mapping[str, Any]) -> object:
+    """Return a field's value as a line of a sheet, with its unit."""
+    match name:
+        case "created_at" | "updated_at":
+            return look.ago(int(value), now_s=_now_s())
+        case "price":
+            return price_of(record) + (" per 1M tokens, in / out" if _by_tokens(record) else "")
+        case "parameters":
+            return _known(value)
+        case "context_length":
+            return f"{look.whole(value)} tokens" if value else None
+        case "royalty_bps":
+            return f"{value} ({look.percent(value)} of what is paid)" if value else None
+        case "formfile_template":
+            lines = str(value or "").count("\n")
+            return f"{look.counted(lines, 'line')}; see it with --template" if value else None
+        case "resource_requirements":
+            return needs_of(value)
+        case _:
+            return _plain(value)
+
+
+def _plain(value: Any) -> object:
     if isinstance(value, dict):
         inner = cast("dict[str, Any]", value)
         known = {key: one for key, one in inner.items() if one not in (None, [], {})}
         return ", ".join(f"{key} {look.choice(one)}" for key, one in known.items())
     if isinstance(value, list):
-        return [_field("", one) for one in cast("list[Any]", value)]
+        return [_plain(one) for one in cast("list[Any]", value)]
     return value
+
+
+def needs_of(needs: Mapping[str, Any]) -> str:
+    """Return what a record needs of a machine, least and recommended, with units."""
+    mib, gib = 1 << 20, 1 << 30
+    memory = [look.size(needs[f"{one}_memory_mb"] * mib) for one in ("min", "recommended")]
+    disk = [look.size(needs[f"{one}_disk_gb"] * gib) for one in ("min", "recommended")]
+    lines = [
+        f"{needs['min_vcpus']} vCPU, better {needs['recommended_vcpus']}",
+        f"{memory[0]} memory, better {memory[1]}",
+        f"{disk[0]} disk, better {disk[1]}",
+    ]
+    if needs.get("requires_gpu"):
+        vram = needs.get("min_vram_gb")
+        lines.append(f"a GPU with {look.size(vram * gib)}" if vram else "a GPU")
+    lines += [
+        f"{look.whole(needs[cores])} {cores.replace('_', ' ')}"
+        for cores in ("cuda_cores", "tensor_cores")
+        if needs.get(cores)
+    ]
+    return "\n".join(lines)
 
 
 def _models(items: Sequence[dict[str, Any]]) -> RenderableType:
     return table(
-        ("model", "version", "type", "weights", "context", "licence", "price"),
+        ("model", "version", "type", "parameters", "context", "licence", "price per 1M in / out"),
         [
             (
                 _name(item),
                 item["version"],
                 look.choice(item["record"]["model_type"]),
                 _known(item["record"]["parameters"]),
-                _known(item["record"]["context_length"]),
+                _whole(item["record"]["context_length"]),
                 item["record"]["license"],
                 price_of(item["record"]),
             )
             for item in items
         ],
-        right=("weights", "context"),
+        right=("parameters", "context"),
     )
 
 
 def _agents(items: Sequence[dict[str, Any]]) -> RenderableType:
     return table(
-        ("agent", "version", "type", "framework", "tools", "licence", "price"),
+        ("agent", "version", "type", "framework", "tools", "licence", "price per 1M in / out"),
         [
             (
                 _name(item),
@@ -191,6 +243,11 @@ def _agents(items: Sequence[dict[str, Any]]) -> RenderableType:
         ],
         right=("tools",),
     )
+
+
+def _by_tokens(record: Mapping[str, Any]) -> bool:
+    terms = cast("dict[str, int | None]", record.get("price") or {})
+    return bool(terms.get("input") or terms.get("output"))
 
 
 def price_of(record: Mapping[str, Any]) -> str:
@@ -208,6 +265,10 @@ def price_of(record: Mapping[str, Any]) -> str:
 
 def _known(number: int | None) -> str | None:
     return look.count(number) if number else None
+
+
+def _whole(number: int | None) -> str | None:
+    return look.whole(number) if number else None
 
 
 def _name(item: dict[str, Any]) -> str:

@@ -110,9 +110,15 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
 
 def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
     @command(group, "show", uses=NODE, example=f"hansa {plural} show anna/my-{one}")
-    def show(session: Session, reference: Reference) -> None:
+    def show(
+        session: Session,
+        reference: Reference,
+        template: Annotated[
+            bool, typer.Option("--template", help="Print only its Formfile, as it was signed.")
+        ] = False,
+    ) -> None:
         """Show a record with its version, who signed it, and conflicting writes if any."""
-        reads.show(session, plural, reference)
+        reads.show(session, plural, reference, template=template)
 
     @command(group, "list", uses=NODE, example=f"hansa {plural} list --sort updated --limit 20")
     def list_(

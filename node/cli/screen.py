@@ -58,8 +58,13 @@ class Screen:
         """Show a command's result: `value` as JSON, or what `human` renders."""
         if self.json:
             self.line(value)
-        else:
+        elif _is_terminal():
             self.out.print(human())
+        else:
+            with self.out.capture() as captured:
+                self.out.print(human())
+            # Cells are padded to their column's width; a file has no use for that at line ends.
+            self.text("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def line(self, value: Json) -> None:
         """Write one JSON document on a line of its own."""

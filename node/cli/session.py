@@ -213,6 +213,9 @@ class Session:
         from node.config import load_settings
 
         chosen = self.options.data_dir
+        if chosen is not None and os.environ.get("HANSA_NODE__DATA_DIR") == str(chosen):
+            # It came from the environment, which the settings read by themselves, and say so.
+            chosen = None
         said = [*flags] if chosen is None else [f"node.data_dir={chosen}", *flags]
         return load_settings(config, said, os.environ)
 

@@ -147,9 +147,9 @@ def _waited(session: Session, client: Client) -> dict[str, Any]:
 
 def _status(found: dict[str, Any]) -> RenderableType:
     now_s = int(time.time())  # noqa: TID251 - the command line is an edge
-    counts = ", ".join(
-        show.size(number) if name == "bytes" else f"{number} {name}"
-        for name, number in found["counts"].items()
+    counts = found["counts"]
+    kinds = ", ".join(
+        show.counted(counts[f"{one}s"], one) for one in ("model", "agent", "account", "receipt")
     )
     return sheet(
         {
@@ -158,7 +158,7 @@ def _status(found: dict[str, Any]) -> RenderableType:
             "network": found["network"],
             "started": show.ago(found["started_at"], now_s=now_s),
             "peers": found["peers"],
-            "holds": counts,
+            "holds": f"{kinds}; {show.size(counts['bytes'])} on disk",
             "listens": "\n".join(found["addresses"]),
             "peer port": "\n".join(found["peer_endpoints"]),
             "API": found["api_url"],

@@ -46,6 +46,9 @@ def follow(
                 return data
             if event.name == "error":
                 raise problem_from(int(data.get("status", 500)), data)
+            if data.get("step") == "failed":
+                # The error event that follows says it in full.
+                continue
             step = read(data)
             meter.at(
                 step.done if step.total else None,
