@@ -63,10 +63,42 @@ def commands() -> str:
     return reference()
 
 
+def http() -> str:
+    """Return docs/http.md: every route, who may call it, and what it answers."""
+    from node.api.declared import declared_routes
+    from node.api.openapi import rows_of
+
+    lines = [
+        "# HTTP API",
+        NOTE,
+        "A running node describes all this with its shapes at `/openapi.json`, to try at `/docs`.",
+        "A path marked *bare* is served without its `/v1` too, by the same handler.",
+        "Errors are `application/problem+json`; `errors.md` lists their codes. Every route may",
+        "also give 400 (not HTTP as it is taken here), 500 (a bug) and 503 (stopping).",
+        "",
+        "Who may call: anybody; the operator (`Authorization: Bearer` with the token in the data",
+        "folder's `operator.token`); programs with an API key (`hansa keys create`, then `Bearer",
+        "hsk_...`); creators (`Authorization: Hansa ...`, a signed request; `hansa` makes them).",
+    ]
+    tag = ""
+    for row in rows_of(declared_routes()):
+        if row.tag != tag:
+            tag = row.tag
+            lines += ["", f"## {tag}", "", "| | path | who | what | statuses |"]
+            lines += ["|---|---|---|---|---|"]
+        bare = " *bare*" if row.bare else ""
+        statuses = " ".join(str(status) for status in row.statuses)
+        lines.append(
+            f"| {row.method} | `{row.path}`{bare} | {row.who} | {_cell(row.summary)} | {statuses} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "errors.md": errors,
     "cli.md": commands,
+    "http.md": http,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -99,6 +100,44 @@ def openapi_document(routes: Iterable[web.RouteDef], *, version: str, url: str) 
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": schemas, "securitySchemes": SCHEMES},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    """One route in a table for people.
+
+    Attributes:
+        bare: The path is served without its `/v1` too.
+        statuses: All that are declared, successes first.
+    """
+
+    tag: str
+    method: str
+    path: str
+    bare: bool
+    who: str
+    summary: str
+    statuses: tuple[int, ...]
+
+
+def rows_of(routes: Sequence[web.RouteDef]) -> list[RouteRow]:
+    """Return a row per declared route, by tag in order of first use; bare aliases have none."""
+    served = {(route.method, route.path) for route in routes}
+    rows: list[RouteRow] = []
+    for route in routes:
+        found = operation_of(route.handler)
+        if found is None or _is_alias(route, routes):
+            continue
+        path = _PARAMETER.sub(r"{\1}", route.path)
+        bare = route.path.startswith("/v1") and (
+            (route.method, route.path.removeprefix("/v1")) in served
+        )
+        statuses = tuple(sorted({int(status) for status in _responses(found)}))
+        rows.append(
+            RouteRow(found.tag, route.method, path, bare, found.auth.value, found.summary, statuses)
+        )
+    tags = list(dict.fromkeys(row.tag for row in rows))
+    return sorted(rows, key=lambda row: tags.index(row.tag))
 
 
 def _is_alias(route: web.RouteDef, routes: Iterable[web.RouteDef]) -> bool:

@@ -162,7 +162,7 @@ class RecordRoutes:
 
     def _replace(self, plural: str, one: str) -> Any:
         @operation(
-            summary=f"Publish the next version of a {one}", tag=plural, auth=Auth.CREATOR,
+            summary=f"Publish the next version of {_a(one)}", tag=plural, auth=Auth.CREATOR,
             request=self._model, request_types=("application/json", MERGE_PATCH),
             responses={200: RecordView}, errors=(403, 404, 410, 412), headers=MATCH_HEADERS,
         )  # fmt: skip
@@ -187,7 +187,7 @@ class RecordRoutes:
 
     def _delete(self, plural: str, one: str) -> Any:
         @operation(
-            summary=f"Delete a {one}", tag=plural, auth=Auth.CREATOR, responses={204: None},
+            summary=f"Delete {_a(one)}", tag=plural, auth=Auth.CREATOR, responses={204: None},
             errors=(403, 404, 410, 412, 422), headers=MATCH_HEADERS,
         )  # fmt: skip
         async def delete(request: web.Request) -> web.StreamResponse:
@@ -204,7 +204,7 @@ class RecordRoutes:
 
     def _show(self, plural: str, one: str) -> Any:
         @operation(
-            summary=f"Show a {one}", tag=plural, responses={200: RecordView}, errors=(404, 410)
+            summary=f"Show {_a(one)}", tag=plural, responses={200: RecordView}, errors=(404, 410)
         )
         async def show(request: web.Request) -> web.StreamResponse:
             """Return a record, its heads and conflicts, and who signed it.
@@ -239,7 +239,7 @@ class RecordRoutes:
 
     def _versions(self, plural: str, one: str) -> Any:
         @operation(
-            summary=f"List the versions of a {one}", tag=plural, responses={200: VersionsView},
+            summary=f"List the versions of {_a(one)}", tag=plural, responses={200: VersionsView},
             errors=(404,),
         )  # fmt: skip
         async def versions(request: web.Request) -> web.StreamResponse:
@@ -254,7 +254,7 @@ class RecordRoutes:
 
     def _version(self, plural: str, one: str) -> Any:
         @operation(
-            summary=f"Show one version of a {one}", tag=plural, responses={200: RecordView},
+            summary=f"Show one version of {_a(one)}", tag=plural, responses={200: RecordView},
             errors=(404,),
         )  # fmt: skip
         async def version(request: web.Request) -> web.StreamResponse:
@@ -273,7 +273,7 @@ class RecordRoutes:
 
     def _needs(self, plural: str, one: str) -> Any:
         @operation(
-            summary=f"Resolve what a {one} depends on", tag=plural,
+            summary=f"Resolve what {_a(one)} depends on", tag=plural,
             responses={200: DependenciesView}, errors=(404, 410),
         )  # fmt: skip
         async def needs(request: web.Request) -> web.StreamResponse:
@@ -463,6 +463,11 @@ def answer_json(value: Any, *, status: int = 200) -> web.Response:
     return web.Response(
         text=json.dumps(value, ensure_ascii=False), status=status, content_type="application/json"
     )
+
+
+def _a(word: str) -> str:
+    """Return a word with its indefinite article."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _etag(view: RecordView) -> dict[str, str]:
