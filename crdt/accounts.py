@@ -14,7 +14,7 @@ from crdt.errors import MalformedBytes, WrongNetwork
 from crdt.ids import AccountId, NetworkId, PublicKey
 from crdt.items import CONTENT_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.signed import SigningKey, seal, verify_digest
-from crdt.wire import decode, encode, field, fixed_bytes, sha3
+from crdt.wire import decode, encode, field, fixed_bytes, has_head, natural, sha3
 
 DOMAIN = "hansa/account"
 VERSION = 0
@@ -67,11 +67,11 @@ def open_genesis(item: Item, network: NetworkId) -> Account:
         MalformedBytes, WrongNetwork, BadSignature: it is not a valid genesis for this network.
     """
     parts = decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
-    if item.kind is not ItemKind.ACCOUNT or len(parts) != 7 or parts[:2] != (DOMAIN, VERSION):
+    if item.kind is not ItemKind.ACCOUNT or not has_head(parts, 7, DOMAIN, VERSION):
         raise MalformedBytes(f"an account entry is 7 fields that start with {DOMAIN!r}, {VERSION}")
     if parts[2] != network:
         raise WrongNetwork("the account entry was signed for another network")
-    if parts[3] != EntryType.GENESIS:
+    if natural(parts[3], "account entry type") != EntryType.GENESIS:
         raise MalformedBytes(f"account entry type {parts[3]!r} has no effect on wire version 0")
     if item.body:
         raise MalformedBytes("an account entry has no body")

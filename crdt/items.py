@@ -13,7 +13,7 @@ from enum import IntEnum
 from crdt.errors import MalformedBytes
 from crdt.ids import ItemId
 from crdt.signed import SIGNATURE_BYTES, Signed
-from crdt.wire import decode, encode, field, natural, sha3
+from crdt.wire import decode, encode, field, has_head, natural, sha3
 
 WIRE_VERSION = 0
 """Version 0 owes nobody compatibility; it is settled with the account and sync work."""
@@ -62,7 +62,7 @@ def unpack_item(raw: bytes) -> Item:
         MalformedBytes: wrong size, shape, version or kind, or not canonical.
     """
     parts = decode(raw, bytes_max=ITEM_BYTES_MAX)
-    if len(parts) != 5 or parts[0] != WIRE_VERSION:
+    if not has_head(parts, 5, WIRE_VERSION):
         raise MalformedBytes(f"an item is 5 fields of wire version {WIRE_VERSION}")
     try:
         kind = ItemKind(natural(parts[1], "item kind"))

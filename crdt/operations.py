@@ -15,7 +15,7 @@ from crdt.errors import MalformedBytes, WrongNetwork
 from crdt.ids import AccountId, NetworkId, OperationId, PublicKey, RecordId
 from crdt.items import BODY_BYTES_MAX, CONTENT_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.signed import SigningKey, seal, verify_digest
-from crdt.wire import array, decode, encode, field, fixed_bytes, natural, sha3
+from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural, sha3
 
 DOMAIN = "hansa/operation"
 VERSION = 0
@@ -136,14 +136,15 @@ def open_operation(item: Item, network: NetworkId) -> Operation:
 def parse_operation(item: Item, network: NetworkId) -> Operation:
     """Return the operation in `item` with everything checked but its signature."""
     parts = decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
-    if item.kind is not ItemKind.OPERATION or len(parts) != _FIELD_COUNT:
-        raise MalformedBytes(f"an operation has {_FIELD_COUNT} fields")
-    if parts[:2] != (DOMAIN, VERSION):
-        raise MalformedBytes(f"an operation starts with {DOMAIN!r}, {VERSION}")
+    if item.kind is not ItemKind.OPERATION or not has_head(parts, _FIELD_COUNT, DOMAIN, VERSION):
+        raise MalformedBytes(
+            f"an operation is {_FIELD_COUNT} fields that start with {DOMAIN!r}, {VERSION}"
+        )
     if parts[2] != network:
         raise WrongNetwork("the operation was signed for another network")
     try:
-        kind, type_ = RecordKind(parts[3]), OperationType(parts[6])
+        kind = RecordKind(natural(parts[3], "record kind"))
+        type_ = OperationType(natural(parts[6], "operation type"))
     except ValueError as error:
         raise MalformedBytes(f"kind {parts[3]!r} or type {parts[6]!r} is unknown") from error
     slug = field(parts[5], str, "slug")

@@ -76,6 +76,17 @@ def array(value: object, what: str) -> tuple[Any, ...]:
     return cast("tuple[Any, ...]", value)
 
 
+def has_head(parts: Sequence[Any], count: int, *head: str | int) -> bool:
+    """Whether `parts` are `count` fields that start with exactly `head`.
+
+    Not `parts[:2] == head`, because False equals 0 and so would be a second spelling of version 0.
+    """
+    return len(parts) == count and all(
+        type(part) is type(wanted) and part == wanted
+        for part, wanted in zip(parts, head, strict=False)
+    )
+
+
 def fixed_bytes(value: object, length: int, what: str) -> bytes:
     """Return `value` if it is a byte string of exactly `length` bytes, else raise."""
     if type(value) is not bytes or len(value) != length:

@@ -16,7 +16,17 @@ from typing import TypeAlias
 from Crypto.Cipher import AES
 from Crypto.Protocol.KDF import scrypt
 
-from crdt import HansaError, UserFault, WorldFault, array, decode, encode, fixed_bytes, natural
+from crdt import (
+    HansaError,
+    UserFault,
+    WorldFault,
+    array,
+    decode,
+    encode,
+    fixed_bytes,
+    has_head,
+    natural,
+)
 from crdt import field as checked
 
 DOMAIN = "hansa/keystore"
@@ -213,7 +223,7 @@ def _head(log2_n: int, r: int, p: int, salt: bytes, nonce: bytes) -> list[str | 
 
 def _parse(raw: bytes) -> tuple[int, bytes, bytes, bytes, bytes]:
     parts = array(decode(raw, bytes_max=FILE_BYTES_MAX), "sealed key")
-    if len(parts) != 9 or parts[:2] != (DOMAIN, VERSION):
+    if not has_head(parts, 9, DOMAIN, VERSION):
         raise KeystoreFault(f"it is not an array of 9 that starts with {DOMAIN!r}, {VERSION}")
     low, high = SCRYPT_LOG2_N_RANGE
     log2_n = natural(parts[2], "scrypt log2 N", maximum=high)

@@ -29,6 +29,7 @@ from crdt import (
     encode,
     field,
     fixed_bytes,
+    has_head,
     natural,
     seal,
     verify,
@@ -307,7 +308,7 @@ def check_table(segment: Segment, table: bytes, number: int) -> None:
 
 def _parse(content: bytes) -> Manifest:
     parts = decode(content, bytes_max=MANIFEST_BYTES_MAX)
-    if len(parts) != 8 or parts[:2] != (DOMAIN, VERSION):
+    if not has_head(parts, 8, DOMAIN, VERSION):
         raise BadManifest(f"a manifest is 8 fields that start with {DOMAIN!r}, {VERSION}")
     media_type = field(parts[3], str, "media type")
     if not _MEDIA_TYPE.fullmatch(media_type):

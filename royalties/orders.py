@@ -23,6 +23,7 @@ from crdt import (
     encode,
     field,
     fixed_bytes,
+    has_head,
     natural,
     seal,
     sha3,
@@ -109,7 +110,7 @@ def open_order(raw: bytes, network: NetworkId) -> tuple[Order, Signed]:
     """
     signed = open_signed(raw, bytes_max=ORDER_BYTES_MAX)
     parts = decode(signed.content, bytes_max=ORDER_BYTES_MAX)
-    if len(parts) != 13 or parts[:2] != (ORDER_DOMAIN, VERSION):
+    if not has_head(parts, 13, ORDER_DOMAIN, VERSION):
         raise MalformedBytes(f"an order is 13 fields that start with {ORDER_DOMAIN!r}, {VERSION}")
     if parts[2] != network:
         raise WrongNetwork("the order was signed for another network")
@@ -156,7 +157,7 @@ def open_ticket(raw: bytes, network: NetworkId) -> tuple[Ticket, Signed]:
     """
     signed = open_signed(raw, bytes_max=TICKET_BYTES_MAX)
     parts = decode(signed.content, bytes_max=TICKET_BYTES_MAX)
-    if len(parts) != 9 or parts[:2] != (TICKET_DOMAIN, VERSION):
+    if not has_head(parts, 9, TICKET_DOMAIN, VERSION):
         raise MalformedBytes(f"a ticket is 9 fields that start with {TICKET_DOMAIN!r}, {VERSION}")
     if parts[2] != network:
         raise WrongNetwork("the ticket was signed for another network")

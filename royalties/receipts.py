@@ -30,6 +30,7 @@ from crdt import (
     encode,
     field,
     fixed_bytes,
+    has_head,
     natural,
     pack_item,
     seal,
@@ -181,7 +182,7 @@ def open_receipt(content: bytes, network: NetworkId) -> Receipt:
         MalformedBytes, WrongNetwork, BadReceipt: no node may accept it.
     """
     parts = decode(content, bytes_max=RECEIPT_BYTES_MAX)
-    if len(parts) != 16 or parts[:2] != (RECEIPT_DOMAIN, VERSION):
+    if not has_head(parts, 16, RECEIPT_DOMAIN, VERSION):
         raise MalformedBytes(
             f"a receipt is 16 fields that start with {RECEIPT_DOMAIN!r}, {VERSION}"
         )
@@ -239,7 +240,7 @@ def open_agreed(item: Item, network: NetworkId) -> Agreed:
     if item.kind is not ItemKind.RECEIPT or item.body:
         raise MalformedBytes("an agreed receipt is an item of its own kind, without a body")
     parts = decode(item.signed.content, bytes_max=AGREED_BYTES_MAX)
-    if len(parts) != 4 or parts[:2] != (AGREED_DOMAIN, VERSION):
+    if not has_head(parts, 4, AGREED_DOMAIN, VERSION):
         raise MalformedBytes(f"an agreed receipt starts with {AGREED_DOMAIN!r}, {VERSION}")
     content = field(parts[2], bytes, "receipt")
     claim = Signed(content, fixed_bytes(parts[3], 64, "provider's signature"))

@@ -24,6 +24,7 @@ from crdt import (
     decode,
     encode,
     fixed_bytes,
+    has_head,
     natural,
     open_genesis,
     open_operation,
@@ -163,7 +164,7 @@ def verify_bytes(raw: bytes) -> Statement:
     """
     try:
         parts = decode(raw, bytes_max=STATEMENT_BYTES_MAX)
-        if len(parts) != 10 or parts[:2] != (DOMAIN, VERSION):
+        if not has_head(parts, 10, DOMAIN, VERSION):
             raise MalformedBytes(f"a statement is 10 fields that start with {DOMAIN!r}, {VERSION}")
         network = NetworkId(fixed_bytes(parts[2], 32, "network"))
         account = AccountId(fixed_bytes(parts[3], 32, "account"))

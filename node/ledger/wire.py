@@ -21,6 +21,7 @@ from crdt import (
     encode,
     field,
     fixed_bytes,
+    has_head,
     unpack_item,
 )
 from royalties import Call, Dispute, claim_bytes, open_call, open_tokens
@@ -134,7 +135,7 @@ def _open(
     raw: bytes, network: NetworkId, *, tag: str, count: int, bytes_max: int
 ) -> tuple[Any, ...]:
     parts = decode(raw, bytes_max=bytes_max)
-    if len(parts) != count or parts[:2] != (tag, VERSION):
+    if not has_head(parts, count, tag, VERSION):
         raise MalformedBytes(f"{count} fields that start with {tag!r}, {VERSION} are expected")
     if parts[2] != network:
         raise WrongNetwork("a settlement of another network")

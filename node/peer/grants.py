@@ -23,6 +23,7 @@ from crdt import (
     encode,
     field,
     fixed_bytes,
+    has_head,
     natural,
     peer_id_of,
     seal,
@@ -98,7 +99,7 @@ def open_grant(header: str) -> Grant:
         field(parts[0], bytes, "grant content"), fixed_bytes(parts[1], 64, "grant signature")
     )
     inner = decode(signed.content, bytes_max=GRANT_BYTES_MAX)
-    if len(inner) != 9 or inner[:2] != (DOMAIN, VERSION):
+    if not has_head(inner, 9, DOMAIN, VERSION):
         raise MalformedBytes(f"a grant is 9 fields that start with {DOMAIN!r}, {VERSION}")
     grant = Grant(
         network=NetworkId(fixed_bytes(inner[2], 32, "grant network")),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt import (
     ItemId,
+    MalformedBytes,
     RemoteFault,
     decode,
     encode,
@@ -242,3 +244,12 @@ def test_integers_have_one_spelling() -> None:
 def test_what_is_encoded_is_decoded(value: list[object]) -> None:
     raw = encode(value)  # type: ignore[arg-type]
     assert encode(decode(raw, bytes_max=len(raw))) == raw
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_truth_value_is_no_number(place: int) -> None:
+    # False equals 0 and True equals 1 in Python: each would be a second spelling of one item.
+    parts = list(decode(PUT_ITEM, bytes_max=100_000))
+    parts[place] = bool(parts[place])
+    with pytest.raises(MalformedBytes):
+        open_operation(unpack_item(encode(parts)), NETWORK)
