@@ -10,6 +10,7 @@ then ends.
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import socket
 import sys
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 OUTBOX_BYTES_MAX = 16 * 1024 * 1024
 """Gossip and requests beyond this are refused: the node does not keep up."""
-CALL_COUNT_MAX = 1024
+MEMORY_LOOK_S = 0.25
+"""Peers were seen to add 50 MB in this time; a sixteenth of the default limit is 128."""
+MEMORY_EXIT_STATUS = 3
 
 
 class Outbox:
@@ -95,6 +98,7 @@ class Child:
         host = GuardedHost(settings, self, bans)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._outbox.pump, self._stream)
+            nursery.start_soon(_watch_memory)
             try:
                 async with host.running():
                     await self._serve(host, nursery)
@@ -241,6 +245,35 @@ def _settings_of(frame: tuple[object, ...]) -> tuple[NetworkSettings, dict[str, 
         ping_timeout_s=cast("int", pong) / 1000,
     )
     return settings, {peer: ms / 1000 for peer, ms in cast("tuple[tuple[str, int], ...]", bans)}
+
+
+def memory_bytes_most(limit: int) -> int:
+    """Return at how much memory the child ends: a sixteenth below the limit."""
+    return limit - limit // 16
+
+
+async def _watch_memory() -> None:
+    """End the process before it is out of memory.
+
+    At the limit itself a MemoryError comes up anywhere, and the library swallows it: a child that
+    lives and does nothing is worse than one that is started again.
+    """
+    while True:
+        used = _memory_bytes()
+        most = memory_bytes_most(resource.getrlimit(resource.RLIMIT_AS)[0])
+        if used > most:
+            os.write(2, f"out of memory: {used >> 20} of {most >> 20} MiB\n".encode())
+            os._exit(MEMORY_EXIT_STATUS)
+        await trio.sleep(MEMORY_LOOK_S)
+
+
+def _memory_bytes() -> int:
+    """Return this process's address space, which is what RLIMIT_AS bounds."""
+    fd = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        return int(os.read(fd, 64).split()[0]) * resource.getpagesize()
+    finally:
+        os.close(fd)
 
 
 async def _main(sock: socket.socket) -> None:

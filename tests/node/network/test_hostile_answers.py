@@ -1,0 +1,146 @@
+"""A neighbour that answers nonsense on every protocol, against whole logs on real children."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from crdt import AccountId, Replica, SigningKey, SyncLimits, SyncMachine
+from node.adverts import Adverts
+from node.app import Node, _Handlers
+from node.catalogue import Catalogue
+from node.driver import Driver
+from node.network import NetworkClient
+from node.storage import SqliteReader, open_storage
+from tests.node.links import NoProjection, eventually
+from tests.node.network import attackers
+from tests.node.network.swarms import seed_of, settings_for
+from tests.writers import NETWORK, AnyBody, LaneReceipts, Writer
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ANN = Writer("ann")
+
+
+class _NothingServed:
+    def endpoints(self) -> Sequence[Any]:
+        return ()
+
+    def builds(self) -> Sequence[Any]:
+        return ()
+
+    def offers(self) -> Sequence[Any]:
+        return ()
+
+
+@dataclass
+class Running:
+    """A node without its HTTP side."""
+
+    network: NetworkClient
+    catalogue: Catalogue
+    adverts: Adverts
+
+
+@asynccontextmanager
+async def running(name: str, folder: Path, *bootstrap: str) -> AsyncIterator[Running]:
+    storage = open_storage(folder / f"{name}.sqlite3", NETWORK)
+    reader = SqliteReader(folder / f"{name}.sqlite3", NETWORK)
+    node = SimpleNamespace(network_id=NETWORK)
+    settings = replace(settings_for(name, *bootstrap), network=NETWORK)
+    network = NetworkClient(settings, _Handlers(cast("Node", node)))
+    replica = Replica(NETWORK, storage, AnyBody(), LaneReceipts())
+    limits = SyncLimits(catch_up_ms=300, retry_ms=50)
+    machine = SyncMachine(replica, random.Random(1), limits)
+    node.driver = Driver(machine, NoProjection(), network, NETWORK)
+    node.adverts = Adverts(
+        key=SigningKey(seed_of(name)),
+        operator=AccountId(bytes(32)),
+        network=NETWORK,
+        sources=_NothingServed(),
+        transport=network,
+    )
+    await node.driver.start()
+    await network.start()
+    await node.adverts.start()
+    try:
+        yield Running(network, Catalogue(node.driver, reader, NETWORK), node.adverts)
+    finally:
+        await node.adverts.stop()
+        await node.driver.stop()
+        await network.stop()
+        reader.close()
+        storage.close()
+
+
+Pair = tuple[Running, Running]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    """A victim, and an honest node that publishes to it."""
+    folder = tmp_path_factory.mktemp("logs")
+    async with (
+        running("victim", folder) as victim,
+        running("honest", folder, *victim.network.addresses) as honest,
+    ):
+        await honest.catalogue.publish([ANN.genesis.raw])
+        await eventually(victim.catalogue, 1)
+        yield victim, honest
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        attackers.garbage,
+        attackers.truncated,
+        attackers.oversized,
+        attackers.endless,
+        attackers.trickling,
+        attackers.silent,
+        attackers.closing,
+    ],
+)
+async def test_a_neighbour_that_answers_nonsense_hurts_nobody(
+    pair: Pair, answer: attackers.Handler
+) -> None:
+    victim, honest = pair
+    pid, before = victim.network.child_pid, victim.catalogue.counts()["items"]
+    loop = asyncio.get_running_loop()
+    asked = {protocol: asyncio.Event() for protocol in settings_protocols()}
+
+    def answering(protocol: str) -> attackers.Handler:
+        async def handler(stream: Any) -> None:
+            loop.call_soon_threadsafe(asked[protocol].set)
+            await answer(stream)
+
+        return handler
+
+    handlers = {protocol: answering(protocol) for protocol in asked}
+    address = victim.network.addresses[0]
+    async with attackers.attacking(answer.__name__, address=address, handlers=handlers):
+        async with asyncio.timeout(10):
+            for event in asked.values():
+                await event.wait()
+        await honest.catalogue.publish([ANN.put(slug=answer.__name__).raw])
+        await eventually(victim.catalogue, before + 1)
+    assert victim.network.child_pid == pid
+    assert honest.network.peer_id in {one.peer for one in victim.network.peers()}
+    assert honest.network.peer_id in {one.peer for one in victim.adverts.adverts()}
+
+
+def settings_protocols() -> tuple[str, str]:
+    return replace(settings_for("any"), network=NETWORK).protocols
