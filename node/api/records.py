@@ -47,6 +47,7 @@ from node.api.views import (
     DependenciesView,
     PageView,
     RecordView,
+    SearchParameters,
     VersionsView,
     heads_view,
     openai_model,
@@ -386,36 +387,6 @@ class RecordRoutes:
         items = [item] if genesis is None else [genesis, item]
         for outcome in await self._catalogue.publish([one.raw for one in items]):
             check_outcome(outcome)
-
-
-class SearchParameters(BaseModel):
-    """Query parameters of a listing, as `registry` reads them from text."""
-
-    q: str | None = None
-    """Words in name, description or tags."""
-    type: list[str] = []
-    framework: list[str] = []
-    capability: list[str] = []
-    tag: list[str] = []
-    license: list[str] = []
-    quantization: list[str] = []
-    region: list[str] = []
-    segment: list[str] = []
-    status: list[str] = []
-    owner: str | None = None
-    parameters_min: int | None = None
-    parameters_max: int | None = None
-    context_min: int | None = None
-    context_max: int | None = None
-    max_price: int | None = None
-    vram_gb_max: int | None = None
-    memory_mb_max: int | None = None
-    requires_gpu: bool | None = None
-    updated_since: int | None = None
-    sort: str = "relevance"
-    descending: bool | None = None
-    limit: int = 50
-    cursor: str | None = None
 
 
 def check_outcome(outcome: Outcome) -> None:

@@ -27,7 +27,7 @@ from royalties import (
     statement_document,
 )
 
-TAG = "Royalties"
+TAG = "royalties"
 DAY_COUNT_MAX = 31
 LANE_COUNT_MAX = 1000
 _HexId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -72,6 +72,60 @@ class OpenAIModel(View):
     """What a live peer offers to do with it now: `chat`, `completions`, `embeddings`."""
 
 
+class SearchParameters(BaseModel):
+    """Query parameters of a listing, as `registry` reads them from text."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    q: str | None = None
+    """Words in name, description or tags."""
+    type: list[str] = []
+    """Model or agent types; any of them."""
+    framework: list[str] = []
+    """Any of them."""
+    capability: list[str] = []
+    """All of them."""
+    tag: list[str] = []
+    """Any of them."""
+    license: list[str] = []
+    """SPDX expressions; any of them."""
+    quantization: list[str] = []
+    """Any of them."""
+    region: list[str] = []
+    """Any of them."""
+    segment: list[str] = []
+    """`general`, `medical`, `scientific`; any of them."""
+    status: list[str] = []
+    """`active`, `deprecated`, `withdrawn`; the first two by default."""
+    owner: str | None = None
+    """Account id in hex, or at least its first 8 digits."""
+    parameters_min: int | None = None
+    """Count of weights."""
+    parameters_max: int | None = None
+    """Count of weights."""
+    context_min: int | None = None
+    """Tokens."""
+    context_max: int | None = None
+    """Tokens."""
+    max_price: int | None = None
+    """Micro-USD per million tokens, for input and for output."""
+    vram_gb_max: int | None = None
+    """The VRAM there is: records that need no more."""
+    memory_mb_max: int | None = None
+    """The memory there is: records that need no more."""
+    requires_gpu: bool | None = None
+    """`true` or `false`."""
+    updated_since: int | None = None
+    """Unix seconds."""
+    sort: str = "relevance"
+    """`relevance`, `name`, `updated`, `parameters`, `context` or `price`."""
+    descending: bool | None = None
+    """Newest, largest and most relevant first by default; names and prices ascending."""
+    limit: int = 50
+    """1 to 200."""
+    cursor: str | None = None
+    """`next_cursor` of the last page, with the same query."""
+
+
 class PageView(View):
     """One page of what a query finds."""
 

@@ -16,6 +16,13 @@ function make(tag, props = {}, ...children) {
   return node;
 }
 
+// Text with `code` in it, as our descriptions have it.
+function prose(text) {
+  const parts = (text || "").split("`");
+  return parts.map((part, index) => (index % 2 && index < parts.length - 1
+    ? make("code", { textContent: part }) : (index % 2 ? "`" : "") + part));
+}
+
 function resolved(document_, schema) {
   if (schema && schema.$ref) return document_.components.schemas[schema.$ref.split("/").pop()] || {};
   return schema || {};
@@ -46,12 +53,16 @@ function typeOf(document_, schema) {
   if (!schema) return "";
   if (schema.$ref) return schema.$ref.split("/").pop();
   const either = schema.anyOf || schema.oneOf;
-  if (either) return either.map((one) => typeOf(document_, one)).join(" or ");
+  if (either) {
+    const kinds = either.filter((one) => one.type !== "null").map((one) => typeOf(document_, one));
+    return kinds.join(" or ") + (kinds.length < either.length ? ", optional" : "");
+  }
   if (schema.type === "array") return `list of ${typeOf(document_, schema.items)}`;
   const bounds = [];
   if (schema.maxLength !== undefined) bounds.push(`≤ ${schema.maxLength} characters`);
-  if (schema.minimum !== undefined) bounds.push(`≥ ${schema.minimum}`);
-  if (schema.maximum !== undefined) bounds.push(`≤ ${schema.maximum}`);
+  // A bound beyond 2^53 has lost its digits here, and nobody types such a number.
+  if (Number.isSafeInteger(schema.minimum)) bounds.push(`≥ ${schema.minimum}`);
+  if (Number.isSafeInteger(schema.maximum)) bounds.push(`≤ ${schema.maximum}`);
   if (schema.enum) bounds.push(schema.enum.join(", "));
   return [schema.type || "", bounds.length ? `(${bounds.join(", ")})` : ""].join(" ").trim();
 }
@@ -63,7 +74,7 @@ function fieldsTable(document_, schema) {
       make("td", {}, make("code", { textContent: name }),
         (shape.required || []).includes(name) ? " *" : ""),
       make("td", { textContent: typeOf(document_, inner) }),
-      make("td", { textContent: inner.description || "" })));
+      make("td", {}, ...prose(inner.description))));
   return rows.length ? make("table", {}, ...rows) : make("p", { textContent: typeOf(document_, schema) });
 }
 
@@ -143,11 +154,11 @@ function showOperation(document_, path, method, operation) {
     status.startsWith("2") && answer.content && answer.content["application/json"]);
   const lock = needs(operation);
   const inner = () => [
-    make("p", { textContent: operation.description || "" }),
+    make("p", {}, ...prose(operation.description)),
     inputs.length ? make("h4", { textContent: "Parameters" }) : null,
     inputs.length ? make("table", {}, ...inputs.map(({ parameter, input }) => make("tr", {},
       make("td", {}, make("code", { textContent: parameter.name }), parameter.required ? " *" : ""),
-      make("td", { textContent: parameter.description || parameter.in }),
+      make("td", {}, ...prose(parameter.description || parameter.in)),
       make("td", {}, input)))) : null,
     content ? make("h4", { textContent: "Body" }) : null,
     content && !binary ? fieldsTable(document_, content.schema) : null,
@@ -157,6 +168,7 @@ function showOperation(document_, path, method, operation) {
     output,
     make("h4", { textContent: "Answers" }),
     make("table", {}, ...answers),
+    success ? make("h4", {}, ...prose(`Fields of \`${success[0]}\``)) : null,
     success ? fieldsTable(document_, success[1].content["application/json"].schema) : null,
   ].filter((one) => one !== null);
   const holder = make("div", { class: "body" });
@@ -166,7 +178,7 @@ function showOperation(document_, path, method, operation) {
     make("summary", {},
       make("span", { class: `method ${method}`, textContent: method.toUpperCase() }),
       make("span", { class: "path", textContent: path }),
-      lock ? make("span", { class: "lock", textContent: `🔒 ${lock}` }) : null,
+      lock ? make("span", { class: "lock", textContent: lock }) : null,
       make("span", { class: "title", textContent: operation.summary || "" })),
     holder);
   details.dataset.words = `${method} ${path} ${operation.summary} ${operation.tags}`.toLowerCase();
@@ -194,7 +206,8 @@ async function main() {
     place.replaceChildren(make("p", { textContent: `/openapi.json cannot be read: ${error}` }));
     return;
   }
-  document.getElementById("about").textContent = `${document_.info.description} Version ${document_.info.version}.`;
+  document.getElementById("about").append(
+    ...prose(`${document_.info.description} Version ${document_.info.version}.`));
   const sections = new Map(document_.tags.map(({ name }) => [name, make("section", {}, make("h2", { textContent: name }))]));
   for (const [path, methods] of Object.entries(document_.paths)) {
     for (const method of METHODS.filter((one) => methods[one])) {
