@@ -30,7 +30,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_uvarint
-from multiaddr import Multiaddr
+from multiaddr.multiaddr import Multiaddr
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PUBSUB_PREFIX = b"libp2p-pubsub:"
@@ -147,6 +147,9 @@ class Commands:
             case "ask":
                 raw = bytes.fromhex(what["data"])
                 return {"raw": await hostile.send(peer, what["protocol"], raw, read=True)}
+            case "write":
+                raw = bytes.fromhex(what["data"])
+                await hostile.send(peer, what["protocol"], raw, read=False)
             case "connected":
                 return {"count": len(hostile.host.get_network().get_connections(peer))}
             case "asked":
@@ -239,6 +242,10 @@ class Peer:
     def ask(self, protocol: str, data: bytes) -> bytes:
         """Write bytes on a request stream and return what came back; empty for nothing."""
         return bytes.fromhex(self._do("ask", protocol=protocol, data=data.hex()).get("raw", ""))
+
+    def write(self, protocol: str, data: bytes) -> dict[str, Any]:
+        """Write bytes on a request stream, leave it open, and wait for nothing."""
+        return self._do("write", protocol=protocol, data=data.hex())
 
     def asked(self, protocol: str) -> list[bytes]:
         """Return what the node asked this peer."""

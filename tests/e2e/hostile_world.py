@@ -189,7 +189,7 @@ class World:
 
     def record(self, **changes: Any) -> dict[str, Any]:
         """Return a valid model record, changed."""
-        found = json.loads(self._record)
+        found: dict[str, Any] = json.loads(self._record)
         found.update(changes)
         return found
 
