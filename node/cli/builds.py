@@ -68,6 +68,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Fetch a build to the node from whoever holds it, every chunk verified."""
         client = session.operator()
+        if to is not None:
+            _check_is_here(session)
         digest = digest_of(session, client, reference)
         events = client.events("POST", f"/v1/builds/{digest}/fetch")
         found = transfers.follow(session, f"Fetch {digest[:10]}", events, transfers.fetch_step)
@@ -76,6 +78,22 @@ def register(app: typer.Typer) -> None:
             with Meter(session.screen, f"Copy to {to}") as meter:
                 copy_files(found["files"], source, to, meter)
         session.screen.result(found, lambda: _fetched(found, to))
+
+
+def _check_is_here(session: Session) -> None:
+    """Check that the node keeps its builds on this machine, before anything is fetched for it.
+
+    Raises:
+        NotReady: its store is not here.
+    """
+    from node.cli.errors import NotReady
+
+    folder = session.settings().settings.builds_folder
+    if not folder.is_dir():
+        raise NotReady(
+            f"--to copies out of the node's own folder, and {folder} is not on this machine; run it"
+            f" where {session.node_url} runs, or give that node's folder with --data-dir DIR"
+        )
 
 
 def pack(session: Session, account: CreatorAccount, path: Path) -> Packed:
@@ -164,6 +182,10 @@ def copy_files(files: list[dict[str, Any]], source: Path, to: Path, meter: Meter
                     done += len(piece)
                     meter.at(done, total, note=file["path"])
             target.chmod(int(file["mode"], 8))
+        except FileExistsError as error:
+            raise UnreadableFile(
+                f"{target} is there already, and nothing is overwritten; choose another folder"
+            ) from error
         except OSError as error:
             raise UnreadableFile(f"{target} cannot be written: {error.strerror}") from error
         if digest.hexdigest() != file["sha256"]:

@@ -16,6 +16,7 @@ from node.cli.screen import stack, styled, table
 
 if TYPE_CHECKING:
     from node.cli.session import Session
+    from node.client import Client
     from node.config import Settings
 
 FREE_BYTES_MIN = 2 << 30
@@ -66,11 +67,11 @@ def check_folder(path: Path) -> Check:
 def check_port(name: str, host: str, port: int, *, ours: bool) -> Check:
     """Look whether a port is free to listen on; taken by the node that runs is as good."""
     label = f"{name} port"
-    if ours:
-        return Check(label, True, f"{host}:{port}, in use by the node that runs")
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
+        if ours:
+            return Check(label, True, f"{host}:{port}, in use by the node that runs")
         return Check(
             label,
             False,
@@ -80,19 +81,19 @@ def check_port(name: str, host: str, port: int, *, ours: bool) -> Check:
     return Check(label, True, f"{host}:{port} is free")
 
 
-def check_node(session: Session) -> Check:
+def check_node(client: Client) -> Check:
     """Look whether a node answers."""
     from crdt import HansaError
     from node.client import ApiProblem
 
     try:
-        session.client().get("/readyz")
+        client.get("/readyz")
     except ApiProblem as error:
         reasons = error.document.get("reasons") or [str(error)]
         return Check("node", None, f"not ready: {'; '.join(reasons)}", "wait, or see its log")
     except HansaError as error:
         return Check("node", None, str(error), "hansa run")
-    return Check("node", True, f"ready at {session.node_url}")
+    return Check("node", True, f"ready at {client.url}")
 
 
 def check_accounts(session: Session) -> Check:
@@ -109,19 +110,29 @@ def all_checks(session: Session, settings: Settings) -> list[Check]:
     """Return what every look found, in the order in which they would stop somebody."""
     from inference.engines import VLLM_CPU, EngineEnvironment, examine
 
-    node = check_node(session)
+    client = session.client()
+    node = check_node(client)
     engine = examine(EngineEnvironment(VLLM_CPU, settings.engines_folder))
-    running = node.ok is True
+    taken = _ports_of_node(client) if node.ok else set[int]()
     return [
         check_python(),
         check_folder(settings.node.data_dir),
-        check_port("api", settings.api.host, settings.api.port, ours=running),
-        check_port("peer", settings.peer.host, settings.peer.port, ours=running),
+        check_port("api", settings.api.host, settings.api.port, ours=settings.api.port in taken),
+        check_port(
+            "peer", settings.peer.host, settings.peer.port, ours=settings.peer.port in taken
+        ),
         node,
         check_accounts(session),
         # An engine is needed to serve models, not to run a node.
         *(Check(f"engine: {one.name}", one.ok or None, one.found, one.next_step) for one in engine),
     ]
+
+
+def _ports_of_node(client: Client) -> set[int]:
+    """Return the ports that the node which answers listens on."""
+    said = client.node()
+    places = [said["api_url"], *said["peer_endpoints"]]
+    return {int(str(one).rpartition(":")[2]) for one in places}
 
 
 def show(session: Session, found: list[Check]) -> None:

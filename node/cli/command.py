@@ -123,6 +123,9 @@ def command(
 
         def run(context: typer.Context, **arguments: Any) -> None:
             given = {one: arguments.pop(one) for one in shared}
+            if isinstance(context.obj, Options):
+                # What the environment says was read before the command, where words go over it.
+                given = {one: value for one, value in given.items() if _typed(context, one)}
             base = context.obj if isinstance(context.obj, Options) else Options()
             with Session(_merged(base, given)) as session:
                 try:
@@ -132,7 +135,7 @@ def command(
                 except KeyboardInterrupt as stop:
                     raise typer.Exit(interrupted(session.screen)) from stop
                 except Exception as error:
-                    status = ended(session.screen, error)
+                    status = ended(session, error)
                     if status is None:
                         raise
                     raise typer.Exit(status) from error
@@ -163,6 +166,12 @@ def command(
         return function
 
     return decorate
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    """Return whether an option was given on the command line, not by the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _merged(base: Options, given: dict[str, Any]) -> Options:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crdt import HansaError
     from node.cli.screen import Screen
+    from node.cli.session import Session
 
 EXIT_BUG = 1
 """An exception nobody expected."""
@@ -16,11 +18,34 @@ EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells expect."""
 
 
-def ended(screen: Screen, error: Exception) -> int | None:
+CODE_NO_TOKEN = "unauthenticated"
+SEARCH_ROUTE = re.compile(r"/v1/(models|agents)\?q=\.\.\.")
+
+
+def ended(session: Session, error: Exception) -> int | None:
     """Show an error of ours and return the exit status; None for an error that is not ours."""
     from crdt import HansaError
 
-    return report(screen, error) if isinstance(error, HansaError) else None
+    if not isinstance(error, HansaError):
+        return None
+    return report(session.screen, error, told=_as_typed(session, error))
+
+
+def _as_typed(session: Session, error: HansaError) -> str:
+    """Return an error's message in the command line's words: names and commands, not routes."""
+    from node.client import ApiProblem
+
+    message = str(error)
+    if not isinstance(error, ApiProblem):
+        return message
+    if error.code == CODE_NO_TOKEN and session.token_file is not None:
+        return (
+            f"the token in {session.token_file} is not that of the node at {session.node_url};"
+            " give its own folder with --data-dir DIR"
+        )
+    for account, name in session.account_names().items():
+        message = message.replace(account, name)
+    return SEARCH_ROUTE.sub(r"`hansa \1 search`", message)
 
 
 def interrupted(screen: Screen) -> int:
@@ -33,13 +58,13 @@ def interrupted(screen: Screen) -> int:
     return EXIT_INTERRUPTED
 
 
-def report(screen: Screen, error: HansaError) -> int:
-    """Show an error and return the exit status that scripts can rely on."""
+def report(screen: Screen, error: HansaError, told: str = "") -> int:
+    """Show an error, in other words if `told` has some, and return its stable exit status."""
     from node.api.problems import exit_status, problems_of, row_of
 
     status = exit_status(error)
     problems = problems_of(error)
-    message = str(error)
+    message = told or str(error)
     if problems:
         # Each is shown on a line of its own; the line above them only says what they are.
         fields = "field" if len(problems) == 1 else "fields"

@@ -59,7 +59,7 @@ def list_(session: Session) -> None:
     )
 
 
-@command(group, "revoke", uses=OPERATOR, example="hansa keys revoke k_3f9a2c")
+@command(group, "revoke", uses=OPERATOR, example="hansa keys revoke 0c0d1650a26a")
 def revoke(
     session: Session, key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id.")]
 ) -> None:

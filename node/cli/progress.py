@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from node.cli.screen import Screen
 
-BAR_WIDTH = 84
-"""What a line with a bar takes beside its remark, with the longest amount."""
+BAR_WIDTH = 52
+"""What spinner, bar, percentage, clock and the gaps between them take of a line."""
 NOTE_WIDTH_MIN = 16
 LINE_EVERY_S = 5.0
 """Off a terminal: often enough to see life in a CI log, rare enough not to fill it."""
@@ -54,23 +54,34 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
+            self._settle(self._bar, self._task, failed=kind is not None)
             self._bar.stop()
         elif kind is None and not self._screen.json:
             took = show.duration(time.monotonic() - self._begun_at_s)
             self._write(f"{self._title}: done in {took}")
 
+    def _settle(self, bar: Progress, task: TaskID, *, failed: bool) -> None:
+        """Leave a full bar behind what is done, and none behind what failed before it began."""
+        known = bar.tasks[0].total
+        if failed:
+            bar.update(task, visible=bool(known))
+        else:
+            bar.update(task, total=known or 1, completed=known or 1)
+
     def at(self, done: int | None, total: int | None, *, stage: str = "", note: str = "") -> None:
         """Report `done` of `total` (either may be unknown), what is being done, and a remark."""
         note = " ".join(note.split())
         if self._bar is not None and self._task is not None:
+            amount = self._extent(done, total) if done and total else ""
+            room = self._screen.err.width - BAR_WIDTH - len(stage or self._title) - len(amount)
             self._bar.update(
                 self._task,
                 description=stage or self._title,
                 completed=done if done is not None else 0,
                 total=total,
-                note=show.cut(note, max(NOTE_WIDTH_MIN, self._screen.err.width - BAR_WIDTH)),
-                amount=self._extent(done, total) if done and total else "",
+                note=show.cut(note, max(NOTE_WIDTH_MIN, room)),
+                amount=amount,
             )
             return
         now_s = time.monotonic()

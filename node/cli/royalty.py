@@ -57,6 +57,8 @@ def register(app: typer.Typer) -> None:
         }
         found = session.operator().get("/v1/usage", query)
         session.screen.result(found, lambda: _usage(found))
+        if not found["lanes"]:
+            session.screen.note("No calls between nodes on these days; a node's own are not paid.")
 
 
 @command(
@@ -85,6 +87,8 @@ def statement(
         except OSError as error:
             raise UnreadableFile(f"{out} cannot be written: {error.strerror}") from error
     session.screen.result(found, lambda: _statement(found))
+    if not found["lines"]:
+        session.screen.note("No receipts name this account on that day.")
     if out is not None:
         session.screen.note(f"Anybody can check it offline: hansa royalties verify {out}")
 

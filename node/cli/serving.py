@@ -115,8 +115,8 @@ def _served(found: dict[str, Any]) -> RenderableType:
             "engine": f"{found['engine']} on {found['device']}",
             "because": found["decision"],
             "state": found["state"],
-            "context": offer.get("context"),
-            "price": _price(offer) if offer else None,
+            "context": f"{show.whole(offer['context'])} tokens" if offer else None,
+            "price": f"{_price(offer)} per 1M tokens, in / out" if offer else None,
             "log": found["log"],
         },
         title="The model is served and offered",
@@ -127,7 +127,7 @@ def _serving_table(items: list[dict[str, Any]]) -> RenderableType:
     problems = [one for one in items if one["problem"]]
     return stack(
         table(
-            ("model", "state", "engine", "calls", "waiting", "price in / out", "restarts"),
+            ("model", "state", "engine", "calls", "waiting", "price per 1M in / out", "restarts"),
             [
                 (
                     one["served_name"] or show.short_id(one["record"]),
@@ -151,13 +151,13 @@ def _serving_table(items: list[dict[str, Any]]) -> RenderableType:
 
 def _offers_table(items: list[dict[str, Any]]) -> RenderableType:
     return table(
-        ("model", "node", "engine", "context", "load", "tokens/s", "price in / out"),
+        ("model", "node", "engine", "context", "load", "tokens/s", "price per 1M in / out"),
         [
             (
                 one["served_name"],
                 "this one" if one["own"] else show.short_peer(one["peer"]),
                 f"{one['engine']} on {one['device']}",
-                show.count(one["context"]),
+                show.whole(one["context"]),
                 f"{one['running']}+{one['waiting']} of {one['slots']}",
                 f"{one['tokens_per_s']:.0f}" if one["tokens_per_s"] else None,
                 _price(one),

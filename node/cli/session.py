@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -39,12 +40,17 @@ class Options:
 
 
 class Session:
-    """One run of one command. A context manager: connections close at the end."""
+    """One run of one command. A context manager: connections close at the end.
+
+    Attributes:
+        token_file: Where the operator's token was read, once it was.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.screen = Screen(json=options.as_json)
         self._client: Client | None = None
+        self.token_file: Path | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -87,6 +93,16 @@ class Session:
         if not names:
             raise NoAccount("you have no account yet; make one with `hansa account create NAME`")
         raise NoAccount(f"you have the accounts {', '.join(names)}; choose one with --account NAME")
+
+    def account_names(self) -> dict[str, str]:
+        """Return the name of each account here by its id in hex; damaged ones are left out."""
+        from node.client import AccountFault
+
+        found: dict[str, str] = {}
+        for name in self.accounts.names():
+            with contextlib.suppress(AccountFault):
+                found[self.card(name).account.hex()] = name
+        return found
 
     def card(self, name: str | None = None) -> AccountCard:
         """Return the public side of an account."""
@@ -222,7 +238,7 @@ class Session:
     def _operator_token(self) -> str:
         from node.client import NoOperatorToken
 
-        path = self.settings().settings.operator_token_file
+        path = self.token_file = self.settings().settings.operator_token_file
         try:
             with path.open(encoding="ascii", errors="replace") as file:
                 return file.read(1024).strip()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from node.cli import format as show
 from node.cli.command import command
 from node.cli.screen import sheet, stack, styled, table
 from node.cli.session import Session
@@ -129,8 +130,8 @@ def _plan(session: Session, template: Formfile, given: dict[str, str]) -> None:
         lambda: sheet(
             {
                 "engine": f"{found.engine} on {found.device}",
-                "context": found.context,
-                "sequences": found.slots,
+                "context": f"{show.whole(found.context)} tokens",
+                "at a time": show.counted(found.slots, "sequence"),
                 "arguments": " ".join(found.argv),
                 "environment": " ".join(f"{name}={text}" for name, text in found.env.items()),
                 "because": "\n".join(found.reasons),
@@ -159,5 +160,11 @@ def _checked(found: dict[str, Any]) -> RenderableType:
     )
     if not found["params"]:
         return head
-    rows = [(one["name"], one["type"], one["default"]) for one in found["params"]]
+    rows = [(one["name"], one["type"], _default(one["default"])) for one in found["params"]]
     return stack(head, styled("", ""), table(("parameter", "type", "default"), rows))
+
+
+def _default(value: object) -> object:
+    if value is None:
+        return "(must be set)"
+    return '""' if value == "" else value

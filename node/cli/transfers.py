@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from node.client import Event
 
 
+UNIT_BYTES = {"fetching": 1, "installing": 10**6}
+"""The steps of serving that say how far they are, and what they count in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """How far the work is; zero is unknown."""
@@ -77,9 +81,11 @@ def fetch_step(data: dict[str, Any]) -> Step:
 
 def serve_step(data: dict[str, Any]) -> Step:
     """Return the step in a `progress` event of bringing a model up."""
+    step, text = str(data["step"]), str(data["text"])
+    unit = UNIT_BYTES.get(step, 0)
     return Step(
-        data.get("done", 0) if data["step"] == "fetching" else 0,
-        data.get("total", 0) if data["step"] == "fetching" else 0,
-        data["step"],
-        data["text"],
+        data.get("done", 0) * unit,
+        data.get("total", 0) * unit,
+        "" if text.startswith(step) else step,
+        text,
     )
