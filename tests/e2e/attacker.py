@@ -150,8 +150,6 @@ class Commands:
             case "write":
                 raw = bytes.fromhex(what["data"])
                 await hostile.send(peer, what["protocol"], raw, read=False)
-            case "connected":
-                return {"count": len(hostile.host.get_network().get_connections(peer))}
             case "asked":
                 return {"asked": hostile.asked.get(what["protocol"], [])}
             case "close":
@@ -250,10 +248,6 @@ class Peer:
     def asked(self, protocol: str) -> list[bytes]:
         """Return what the node asked this peer."""
         return [bytes.fromhex(one) for one in self._do("asked", protocol=protocol)["asked"]]
-
-    def connected(self) -> bool:
-        """Whether the node still keeps the connection."""
-        return bool(self._do("connected")["count"])
 
     def close(self) -> None:
         """Go away."""
