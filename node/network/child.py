@@ -94,7 +94,8 @@ class Child:
             return
         settings, bans = _settings_of(frame)
         # Before the first byte from outside; the imports above are not what grows.
-        resource.setrlimit(resource.RLIMIT_AS, (settings.memory_bytes_max,) * 2)
+        memory_max = settings.memory_bytes_max
+        resource.setrlimit(resource.RLIMIT_AS, (memory_max, memory_max))
         host = GuardedHost(settings, self, bans)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._outbox.pump, self._stream)

@@ -1,4 +1,4 @@
-# pyright: reportCallIssue=false
+# pyright: reportCallIssue=false, reportUnknownMemberType=false
 # (trio's own types: attrs classes and variadic functions that pyright reads in part)
 """Requests and answers over libp2p streams: u32 length and bytes, either way, again and again.
 

@@ -179,6 +179,7 @@ async def test_a_dropped_peer_is_lost_on_both_sides(pair: Pair) -> None:
     if isinstance(a.transport, Link):  # the real network's dial loop does it by itself
         a.transport.connect(b.peer)
     await a.seen.until(lambda: b.peer in a.seen.connected)
+    await b.seen.until(lambda: a.peer in b.seen.connected)
     assert await b.ask(a, b"again") == b"niaga"
 
 

@@ -51,7 +51,7 @@ async def attacking(
                 await trio.sleep_forever()
             finally:
                 with trio.CancelScope(shield=True):
-                    await guards.close_sockets(host, ID.from_string(address.split("/")[-1]))
+                    await guards.close_sockets(host, ID.from_string(address.rpartition("/")[2]))
 
     async def main() -> None:
         hosts: list[Any] = []
