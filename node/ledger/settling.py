@@ -30,6 +30,8 @@ from node.peer import PeerEndpoint, PeerSession, refusal
 from royalties import LaneForked
 
 Log = Callable[..., Any]
+LANE_COUNT_MAX = 64
+"""Lanes settled at once; more wait for their turn."""
 LOGGED_AT_COUNT = 3
 """A provider that is a moment late is not worth a line; one that stays away is, once."""
 
@@ -132,8 +134,9 @@ class Settling:
             self._changed.clear()
             self._working = True
             now = self._now()
-            for lane_id in [one for one, due in self._due.items() if due <= now]:
-                await self._settle_one(lane_id)
+            due = [one for one, at in self._due.items() if at <= now][:LANE_COUNT_MAX]
+            # Together: a provider that stalls must not hold up what is settled with the others.
+            await asyncio.gather(*(self._settle_one(lane_id) for lane_id in due))
             if self._publish_due is not None and self._publish_due <= now:
                 await self._publish_all()
             self._working = False

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -690,7 +691,7 @@ def test_after_all_of_it_nothing_acknowledged_is_lost(world: World) -> None:
         for path, version in world.acknowledged.items():
             wait_for(
                 f"{node.name} to show {path}",
-                lambda node=node, path=path: get(node.url + path, missing_ok=True),
+                partial(get, node.url + path, missing_ok=True),
             )
             assert get(node.url + path)["version_id"] == version
         listed = get(f"{node.url}/v1/models?limit=200")

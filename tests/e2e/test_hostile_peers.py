@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import blake3
@@ -101,6 +102,14 @@ def is_in(world: World, peer: Peer, node: Node | None = None) -> bool:
         return peer.peer_id in {one["peer"] for one in client.get("/v1/peers")["items"]}
 
 
+def is_out(world: World, peer: Peer) -> bool:
+    return not is_in(world, peer)
+
+
+def knows(node: Node, who: Identity) -> bool:
+    return ask(node, "GET", f"/v1/accounts/{who.account.hex()}").status == 200
+
+
 def put(world: World, who: Identity, slug: str, **changes: Any) -> Item:
     network: NetworkId = changes.get("network", NETWORK)
     body = encode_record(validate(RecordKind.MODEL, world.record(name=slug)))
@@ -146,7 +155,7 @@ def test_the_attacker_reaches_the_node_with_what_is_valid(world: World, hostile:
     peer, who = peer_of(world, hostile), Identity("honest")
     peer.gossip(OPS, encode_ops([who.genesis, put(world, who, "valid")], NETWORK))
     for node in (world.a, world.b):
-        wait_for("the record to be shown", lambda node=node: shown(world, who, "valid", node))
+        wait_for("the record to be shown", partial(shown, world, who, "valid", node))
     record = record_id(NETWORK, RecordKind.MODEL, who.account, "valid").hex()
     world.acknowledged[f"/v1/models/{record}"] = get(f"{world.a.url}/v1/models/{record}")[
         "version_id"
@@ -183,7 +192,7 @@ def test_bad_gossip_is_dropped_and_its_sender_is_shut_out(world: World, hostile:
         peer = peer_of(world, hostile)
         for _again in range(12):
             peer.gossip(OPS, frame)
-        wait_for(f"the sender of {name!r} to be shut out", lambda peer=peer: not is_in(world, peer))
+        wait_for(f"the sender of {name!r} to be shut out", partial(is_out, world, peer))
         peer.close()
     assert_well(world)
     for node in (world.a, world.b):
@@ -258,7 +267,7 @@ def _drained(world: World, hostile: Attacker) -> None:
     for node in (world.a, world.b):
         wait_for(
             "what was gossiped to arrive",
-            lambda node=node: ask(node, "GET", f"/v1/accounts/{mark.account.hex()}").status == 200,
+            partial(knows, node, mark),
         )
     peer.close()
 
@@ -328,9 +337,9 @@ def test_lying_answers_are_seen_through(world: World, hostile: Attacker) -> None
     before = get(f"{world.a.url}/v1/models/{world.model.hex()}")
     for name, lie in lies.items():
         peer = peer_of(world, hostile, serve={SYNC: [lie], ADVERTS: [lie]})
-        wait_for(f"A to ask the one that answers {name}", lambda peer=peer: peer.asked(SYNC))
+        wait_for(f"A to ask the one that answers {name}", partial(peer.asked, SYNC))
         if name in malformed:
-            wait_for(f"A to be done with {name}", lambda peer=peer: not is_in(world, peer))
+            wait_for(f"A to be done with {name}", partial(is_out, world, peer))
         peer.close()
     assert get(f"{world.a.url}/v1/models/{world.model.hex()}") == before
     assert not shown(world, who, "lie")

@@ -561,3 +561,32 @@ async def test_two_consumers_may_choose_one_nonce(tmp_path: Path) -> None:
             assert not provider.ledger.payee._under_way
         finally:
             await made.stop(other)
+
+
+async def test_a_provider_that_stalls_holds_up_no_other_lane(tmp_path: Path) -> None:
+    limits = LedgerLimits(pace=replace(FAST, settle_s=3600.0))
+    async with world(tmp_path, limits) as (made, provider, consumer):
+        settling = consumer.ledger.settling
+        ask, both, started = settling._ask, asyncio.Event(), 0
+
+        async def stalled(peer: Any, path: str, body: bytes) -> bytes:
+            nonlocal started
+            started += path == SETTLE_PATH
+            if started == 2:
+                both.set()
+            await asyncio.wait_for(both.wait(), 3)
+            return await ask(peer, path, body)
+
+        settling._ask = stalled
+        for price in (400_000, 500_000):
+            made.offer = replace(OFFER, price_output=price)
+            authorised = consumer.ledger.payer.authorise(offered(provider, made.offer), PATH, BODY)
+            admitted = provider.ledger.payee.admit(
+                consumer.key.peer, authorised.headers, PATH, BODY
+            )
+            provider.ledger.payee.served(admitted, measured())
+            consumer.ledger.payer.received(authorised, measured())
+        settling._due = dict.fromkeys(settling._due, 0.0)
+        settling._changed.set()
+        await asyncio.wait_for(settling.settled(), 5)
+        assert len(consumer.log.receipts) == 2
