@@ -16,7 +16,7 @@ from pathlib import Path
 from crdt import UserFault, WorldFault, sha3
 from node.keystore import KeystoreFault, SecretExists, write_private
 from node.signing import to_header
-from node.storage import SCHEMA_FOLDER, open_database, storage_faults, transaction
+from node.storage import SCHEMA_FOLDER, StorageFault, open_database, storage_faults, transaction
 
 KEY_PREFIX = "hsk_"
 KEY_COUNT_MAX = 1000
@@ -120,7 +120,8 @@ class Access:
         if found is not None and now_s - (found.used_s or 0) >= USED_GRAIN_S:
             found = ApiKey(found.id, found.name, found.created_s, now_s)
             self._keys[hashed] = found
-            with transaction(self._database, self._path):
+            # When it was last used is not worth refusing a call for, for example on a full disk.
+            with suppress(StorageFault), transaction(self._database, self._path):
                 self._database.execute(
                     "UPDATE api_keys_v1 SET used_s = ? WHERE id = ?", (now_s, found.id)
                 )

@@ -14,6 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -33,6 +34,7 @@ from node.api.errors import (
 from node.api.guard import Guard
 from node.api.operations import REQUEST_ID, Auth, Operation, operation_of
 from node.api.problems import CONTENT_TYPE, problem_document
+from node.driver import Stopping
 from node.metrics import Metrics
 
 MIB = 1 << 20
@@ -40,6 +42,8 @@ FIELD_BYTES_MAX = 16 * 1024
 """One header with its name: a signed operation travels in one."""
 REQUEST_ID_HEADER = "Hansa-Request-Id"
 REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9_-]{8,64}")
+LAST_WORDS_S = 0.5
+"""After the grace, or when all calls have ended, for what is in the sockets."""
 UNDECLARED = Operation(summary="", description="", tag="")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -100,6 +104,10 @@ class ApiServer:
             middlewares=[self._around], client_max_size=limits.body_bytes_top
         )
         self._runner: web.AppRunner | None = None
+        self._stopping = False
+        self._open_count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.routes: list[web.RouteDef] = []
 
     @property
@@ -155,15 +163,23 @@ class ApiServer:
         self._port = address[1]
 
     async def stop(self, *, grace_s: float) -> None:
-        """Stop listening, let running calls end for `grace_s`, then close everything."""
+        """Stop listening, let running calls end for `grace_s`, then close everything.
+
+        Requests that still come over open connections are refused. aiohttp is told of the end only
+        after that: from then on it drops what arrives, also the rest of a body under way.
+        """
         if self._runner is None:
             return
+        self._stopping = True
         for site in list(self._runner.sites):
             await site.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
         server = self._runner.server
         if server is not None:
             server.pre_shutdown()
-            await server.shutdown(grace_s)
+            await server.shutdown(LAST_WORDS_S)
         await self._runner.cleanup()
         self._runner = None
 
@@ -177,6 +193,8 @@ class ApiServer:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = time.perf_counter()
         self._metrics.open_requests.inc()
+        self._open_count += 1
+        self._idle.clear()
         status = 499  # what proxies log for a client that left
         try:
             response = await self._answer(request, handler, declared)
@@ -184,6 +202,9 @@ class ApiServer:
         finally:
             seconds = time.perf_counter() - started
             self._metrics.open_requests.dec()
+            self._open_count -= 1
+            if not self._open_count:
+                self._idle.set()
             self._metrics.requests.labels(request.method, route, str(status)).inc()
             self._metrics.latency.labels(route).observe(seconds)
             logger.debug(
@@ -213,6 +234,8 @@ class ApiServer:
     async def _handle(
         self, request: web.Request, handler: Handler, declared: Operation
     ) -> web.StreamResponse:
+        if self._stopping:
+            raise Stopping("the node is stopping; ask another one, or later")
         if request.match_info.http_exception is not None:
             return await handler(request)  # raises 404 or 405, before any body is read
         body = b""
@@ -269,7 +292,7 @@ def _refusal(request: web.Request, error: Exception, declared: Operation) -> web
     headers = {**HEADERS, REQUEST_ID_HEADER: request[REQUEST_ID]}
     if status == 401:
         headers["WWW-Authenticate"] = "Hansa" if declared.auth is Auth.CREATOR else "Bearer"
-    if status == 413:
+    if status == 413 or isinstance(error, Stopping):
         headers["Connection"] = "close"  # the rest of the body is not read
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = str(error).partition(" takes ")[2].partition(", not ")[0]

@@ -14,6 +14,7 @@ from crdt import HansaError
 from node.api.errors import TooMany
 from node.api.operations import request_id_of
 from node.api.problems import problem_document
+from node.driver import Stopping
 
 KEEP_ALIVE_S = 15.0
 """A comment this often keeps proxies from closing a silent stream (most wait 60 s)."""
@@ -37,6 +38,7 @@ class Streams:
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max
         self._open: set[asyncio.Task[Any]] = set()
+        self._ending = False
 
     @property
     def count(self) -> int:
@@ -69,19 +71,29 @@ class Streams:
         try:
             yield stream
         except HansaError as error:
-            _status, document = problem_document(
-                error, request_id=request_id_of(request), instance=request.path
-            )
-            await stream.send("error", document)
+            await stream.send("error", _problem(error, request))
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+            await stream.send("error", _problem(Stopping("the node is stopping"), request))
         finally:
             alive.cancel()
             self._open.discard(task)
         await response.write_eof()
 
     def end_all(self) -> None:
-        """End every open stream: the node stops, and a stream would wait for ever."""
+        """End every open stream with a last word: the node stops, and one would wait for ever."""
+        self._ending = True
         for task in self._open:
             task.cancel()
+
+
+def _problem(error: HansaError, request: web.Request) -> dict[str, Any]:
+    _status, document = problem_document(
+        error, request_id=request_id_of(request), instance=request.path
+    )
+    return document
 
 
 async def _keep_alive(response: web.StreamResponse) -> None:

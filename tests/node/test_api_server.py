@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from node.api.operations import operation
 from node.api.server import ApiLimits, ApiServer, PortInUse
 from node.metrics import Metrics
 from tests.node.api_support import TOKEN, running_api
@@ -162,3 +165,36 @@ async def test_nesting_is_bounded_by_the_setting(tmp_path, depth, status):
         found, problem = await made.ask("POST", SEARCH, raw=raw)
         assert found == status
         assert ("nests deeper than 4" in problem["detail"]) is (status == 400)
+
+
+async def test_a_stop_lets_a_stream_end_and_refuses_what_comes_after(api):
+    """A streaming call is not cut by a stop; a new request on an open connection is refused."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @operation(summary="Stream", tag="test", responses={200: "text/plain"})
+    async def stream(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"one ")
+        begun.set()
+        await go_on.wait()
+        await response.write(b"two")
+        return response
+
+    server = ApiServer("127.0.0.1", 0, api.server._guard, Metrics(), ApiLimits())
+    server.add_routes([web.get("/stream", stream)])
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404")
+    async with aiohttp.ClientSession(server.url) as session, session.get("/stream") as answer:
+        await begun.wait()
+        stopping = asyncio.create_task(server.stop(grace_s=10))
+        await asyncio.sleep(0)
+        writer.write(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b'"stopping"' in await reader.readuntil(b"}")
+        go_on.set()
+        assert await answer.text() == "one two"
+    await stopping
+    assert await reader.read() == b""
+    writer.close()
