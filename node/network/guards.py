@@ -25,6 +25,7 @@ from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.exceptions import RawConnError
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub, ValidationCache
@@ -257,14 +258,24 @@ def forget_failed_dials(host: Any) -> None:
 def dial_nobody_unasked(host: Any) -> None:
     """Leave the choice of whom to dial to us.
 
-    Fault: every 30 s, and after every lost connection, the library dials peers that it has heard
-    of. Lower marks of zero do not stop it: it aims at the middle of the marks.
+    Faults: every 30 s, and after every lost connection, the library dials peers that it has heard
+    of. Lower marks of zero do not stop it: it aims at the middle of the marks. And a stream to a
+    peer that is not connected dials it, so that a retry of gossip, identify or a ping fetches back
+    whom we have just dropped or banned.
     """
+    network = host.get_network()
+    open_stream: Callable[[ID], Awaitable[Any]] = network.new_stream
 
     async def dial_nobody() -> None:
         return
 
-    host.get_network().auto_connector.maybe_connect = dial_nobody
+    async def open_connected(peer: ID) -> Any:
+        if not network.get_connections(peer):
+            raise SwarmException(f"peer {peer} is not connected")
+        return await open_stream(peer)
+
+    network.auto_connector.maybe_connect = dial_nobody
+    network.new_stream = open_connected
 
 
 class _BoundedStreams(dict[int, Any]):

@@ -152,6 +152,23 @@ def test_a_known_peer_is_not_dialled_unasked() -> None:
     run(main)
 
 
+def test_a_stream_to_a_peer_that_is_gone_dials_nobody() -> None:
+    async def dials(host: Any) -> bool:
+        other = guarded("other")
+        async with listening(other) as info, listening(host):
+            host.get_peerstore().add_addrs(info.peer_id, info.addrs, 600)
+            # As a ping or a retry of gossip does to a peer that was just dropped, or banned.
+            with suppress(Exception):
+                await host.new_stream(info.peer_id, [ECHO])
+            return bool(host.get_network().get_connections(info.peer_id))
+
+    async def main() -> None:
+        assert await dials(bare("host")), "the fault is gone"
+        assert not await dials(guarded("host"))
+
+    run(main)
+
+
 def test_a_peer_that_failed_is_dialled_again_at_once() -> None:
     async def tries(client: Any) -> bool:
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -52,6 +52,7 @@ async def test_a_child_that_grows_past_its_limit_is_back_in_2_s_and_calls_fail_a
         await seen_a.until(lambda: b.peer_id in seen_a.connected)
         assert time.monotonic() - ended_s < 5, "2 s, on a machine with nothing else to do"
         assert a.child_pid not in (None, pid)
+        await seen_b.until(lambda: a.peer_id in seen_b.connected)
         answer = await b.request(a.peer_id, SYNC, b"back", timeout_s=5, answer_bytes_max=9)
         assert answer == b"kcab"
     finally:
