@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ def _as_typed(session: Session, error: HansaError) -> str:
 
 def interrupted(screen: Screen) -> int:
     """Say that the person stopped the command, and return the exit status for that."""
+    if sys.stderr.isatty():
+        # The terminal has shown ^C where the cursor was; what we say begins on its own line.
+        sys.stderr.write("\n")
     screen.failure(
         code="interrupted",
-        message="stopped by Ctrl-C; what was acknowledged stays, and the same command goes on",
+        message="stopped by Ctrl-C; run the same command again to go on",
         exit_status=EXIT_INTERRUPTED,
     )
     return EXIT_INTERRUPTED

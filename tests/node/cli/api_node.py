@@ -124,7 +124,7 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
     builds = Builds(
         BuildStore(folder / "builds", keep_free_bytes=0),
         holders=lambda _digest: [],
-        grant=lambda *_arguments, **_more: b"",
+        grant=lambda *_arguments, **_more: "",
     )
     stack.push_async_callback(builds.close)
     server.add_routes(record_routes(catalogue))

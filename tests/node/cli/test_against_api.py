@@ -40,13 +40,13 @@ class Shell:
 
     def __init__(self, node: ApiNode, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
-        self._node = node
+        self.node = node
         self._capsys = capsys
 
     def __call__(self, *words: object, status: int = 0) -> tuple[str, str]:
         """Run a command and return what it wrote to standard output and error."""
         self._capsys.readouterr()
-        found = run(["--node", self._node.url, *map(str, words)])
+        found = run(["--node", self.node.url, *map(str, words)])
         out, err = self._capsys.readouterr()
         assert found == status, out + err
         return out, err
@@ -213,6 +213,45 @@ def test_the_operators_commands_need_the_operators_token(
     error = shell.json("keys", "list", status=5)
     assert error["code"] == "no-operator-token"
     assert "--data-dir" in error["message"]
+
+
+def test_a_token_of_another_node_is_named(shell: Shell, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "operator.token").write_text("not the one\n")
+    _, err = shell("keys", "list", "--data-dir", other, status=5)
+    assert f"the token in {other / 'operator.token'} is not that of the node at" in err
+    assert "--data-dir DIR" in err
+
+
+def test_an_unknown_record_is_told_by_the_names_that_were_typed(shell: Shell) -> None:
+    _, err = shell("models", "show", "anna/nothing", status=4)
+    assert err == "hansa: there is no model anna/nothing here; search with `hansa models search`\n"
+
+
+def test_what_is_typed_before_the_command_goes_over_the_environment(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANSA_NODE", "http://127.0.0.1:1")
+    shell("status")
+
+
+def test_waiting_ends_at_once_when_the_node_is_ready_and_its_address_can_be_dialled(
+    shell: Shell,
+) -> None:
+    out, err = shell("status", "--wait", "--address")
+    assert (out, err) == ("/ip4/127.0.0.1/tcp/1\n", "")
+
+
+def test_fetching_to_here_from_a_node_elsewhere_is_refused_before_anything_moves(
+    shell: Shell, tmp_path: Path
+) -> None:
+    token = (shell.node.data_dir / "operator.token").read_text()
+    (tmp_path / "operator.token").write_text(token)
+    to = tmp_path / "out"
+    _, err = shell("fetch", "ab" * 32, "--to", to, "--data-dir", tmp_path, status=14)
+    assert "is not on this machine" in err
+    assert not to.exists()
 
 
 def test_what_the_node_is_and_has(shell: Shell) -> None:

@@ -86,3 +86,21 @@ def test_a_price_is_in_micros() -> None:
 )
 def test_enumerated_fields_are_one_word(value: object, text: str) -> None:
     assert show.choice(value) == text
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (show.whole(131_072), "131,072"),
+        (show.counted(1, "model"), "1 model"),
+        (show.counted(1_200, "model"), "1,200 models"),
+        (show.percent(2000), "20 %"),
+        (show.percent(250), "2.5 %"),
+        (show.percent(1), "0.01 %"),
+        (show.percent(0), "0 %"),
+        (show.cut("starting", 8), "starting"),
+        (show.cut("starting it", 8), "startin…"),
+    ],
+)
+def test_numbers_as_people_write_them(shown: str, expected: str) -> None:
+    assert shown == expected

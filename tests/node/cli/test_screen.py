@@ -43,6 +43,12 @@ def test_a_sheet_leaves_out_what_is_not_known(capsys: pytest.CaptureFixture[str]
     ]  # fmt: skip
 
 
+def test_lines_that_are_piped_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(json=False).result(None, lambda: table(("model", "kind"), [("a", "x"), ("b", "longer")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["a      x", "b      longer"]
+
+
 def test_a_failure_is_one_line_and_lists_bad_fields_under_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
