@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *flags: str) -> Iterator[NodeProcess]:
+def running(folder: Path, *flags: str) -> Generator[NodeProcess]:
     """Run a node, ready, in the block; it is killed if the block did not end it."""
     node = NodeProcess(folder, *flags)
     try:
