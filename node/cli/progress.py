@@ -67,7 +67,7 @@ class Meter:
         if failed:
             bar.update(task, visible=bool(known))
         else:
-            bar.update(task, total=known or 1, completed=known or 1)
+            bar.update(task, description=self._title, total=known or 1, completed=known or 1)
 
     def at(self, done: int | None, total: int | None, *, stage: str = "", note: str = "") -> None:
         """Report `done` of `total` (either may be unknown), what is being done, and a remark."""

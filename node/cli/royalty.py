@@ -166,7 +166,7 @@ def _statement(found: dict[str, Any]) -> RenderableType:
         )
         for line in found["lines"]
     ]
-    columns = ("record", "as", "calls", "input", "cached", "output", "amount", "earned")
+    columns = ("record", "as", "calls", "tokens in", "cached", "tokens out", "amount", "earned")
     parts = [head, styled("", ""), _figures(columns, lines)] if lines else [head]
     parts += [
         styled(f"not counted: lane {show.short_id(one['lane'])}: {one['reason']}", "yellow")
@@ -187,7 +187,7 @@ def _earnings(found: dict[str, Any]) -> RenderableType:
         )
         for one in found["earnings"]
     ]
-    columns = ("day", "record", "as", "calls", "input", "cached", "output", "earned")
+    columns = ("day", "record", "as", "calls", "tokens in", "cached", "tokens out", "earned")
     total = sheet(
         {
             "earned": show.dollars(found["earned_picos"]),
@@ -211,7 +211,7 @@ def _usage(found: dict[str, Any]) -> RenderableType:
         for one in found["lanes"]
     ]
     other = "consumer" if found["side"] == "provider" else "provider"
-    columns = ("day", "record", other, "calls", "input", "cached", "output", "amount", "")
+    columns = ("day", "record", other, "calls", "tokens in", "cached", "tokens out", "amount", "")
     total = sheet({"amount": show.dollars(found["amount_picos"])})
     return stack(total, styled("", ""), _figures(columns, rows)) if rows else total
 
@@ -230,4 +230,6 @@ def _tokens(tokens: dict[str, int]) -> tuple[int, int, int]:
 
 
 def _figures(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
-    return table(columns, rows, right=("calls", "input", "cached", "output", "amount", "earned"))
+    return table(
+        columns, rows, right=("calls", "tokens in", "cached", "tokens out", "amount", "earned")
+    )

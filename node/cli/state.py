@@ -184,6 +184,7 @@ def _peers(items: list[dict[str, Any]]) -> RenderableType:
             for one in items
         ],
         right=("round trip",),
+        fold=("address",),
     )
 
 
@@ -220,13 +221,17 @@ def _storage(found: dict[str, Any]) -> RenderableType:
                 "free": show.size(found["bytes_free"]),
             }
         ),
-        styled("", ""),
-        table(
-            ("build", "files", "size", "kind"),
-            [
-                (one["digest"], one["file_count"], show.size(one["size"]), one["media_type"])
-                for one in found["builds"]
-            ],
-            right=("files", "size"),
-        ),
+        *([styled("", ""), _builds(found["builds"])] if found["builds"] else []),
+    )
+
+
+def _builds(builds: list[dict[str, Any]]) -> RenderableType:
+    return table(
+        ("build", "files", "size", "kind"),
+        [
+            (one["digest"], one["file_count"], show.size(one["size"]), one["media_type"])
+            for one in builds
+        ],
+        right=("files", "size"),
+        fold=("kind",),
     )
