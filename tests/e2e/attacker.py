@@ -17,7 +17,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -258,7 +258,7 @@ class Peer:
 
 
 @contextmanager
-def attacker() -> Iterator[Attacker]:
+def attacker() -> Generator[Attacker]:
     """Run an attacker for the time of a `with` block."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.e2e.attacker"],

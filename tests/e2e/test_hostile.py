@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -586,9 +586,9 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield path
     items: Any = ()
     if isinstance(value, dict):
-        items = value.items()
+        items = cast("dict[str, Any]", value).items()
     elif isinstance(value, list):
-        items = enumerate(value)
+        items = enumerate(cast("list[Any]", value))
     for name, inner in items:
         yield from leaves(inner, (*path, name))
 
@@ -614,7 +614,8 @@ def flipped(value: Any, at: int) -> Any:
         other = "b" if value[at] == "a" else "a"
         return value[:at] + other + value[at + 1 :]
     if isinstance(value, list):
-        return [*value, *value[:1]] or [{}]
+        found = cast("list[Any]", value)
+        return [*found, *found[:1]] or [{}]
     return "x" if isinstance(value, str) else {**value, "more": None}
 
 
@@ -647,7 +648,9 @@ def test_every_changed_field_of_a_statement_is_refused(statement: dict[str, Any]
         verify(twice)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_every_changed_byte_of_a_proof_is_refused(
     statement: dict[str, Any], data: st.DataObject
@@ -704,6 +707,7 @@ def test_after_all_of_it_both_nodes_are_well_and_their_memory_is_bounded(world: 
     for node in (world.a, world.b):
         assert max(health_s(node) for _ in range(5)) < HEALTH_S_MAX
         used = memory_of(node)
+        print(node.name, {name: size >> 20 for name, size in used.items()}, "MiB")
         assert set(used) == {"main", "child"}
         assert all(size < RSS_BYTES_MAX for size in used.values()), used
         assert "Traceback" not in node.log.read_text(), "no handler failed on the way"

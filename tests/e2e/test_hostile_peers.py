@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -457,7 +457,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextmanager
-def serving(key: NodeKey, routes: dict[tuple[str, str], Handler]) -> Iterator[Endpoint]:
+def serving(key: NodeKey, routes: dict[tuple[str, str], Handler]) -> Generator[Endpoint]:
     """Run a hostile peer port in a thread of its own."""
     loop = asyncio.new_event_loop()
     server = PeerServer(key, NETWORK, "127.0.0.1", 0)
@@ -668,6 +668,7 @@ def test_after_all_of_it_both_nodes_are_well_and_their_memory_is_bounded(world: 
     for node in (world.a, world.b):
         assert max(health_s(node) for _ in range(5)) < HEALTH_S_MAX
         used = memory_of(node)
+        print(node.name, {name: size >> 20 for name, size in used.items()}, "MiB")
         assert set(used) == {"main", "child"}
         assert all(size < RSS_BYTES_MAX for size in used.values()), used
         log = node.log.read_text()
