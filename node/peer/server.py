@@ -7,6 +7,7 @@ bounds, and the grant was taken; `caller_of` says who asks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,10 @@ from node.peer.grants import HEADER, GrantVerifier
 from node.peer.identity import NodeKey, PeerEndpoint
 
 _CALLER = web.RequestKey("hansa_caller", str)
+
+
+LAST_WORDS_S = 0.5
+"""For what is written but not sent when the last request has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,12 @@ class PeerServer:
         self._grants = GrantVerifier(network, key.public)
         self._gate = _Gate(self._limits)
         self._app = web.Application(
-            middlewares=[self._authenticate], client_max_size=self._limits.body_bytes_max
+            middlewares=[self._counted], client_max_size=self._limits.body_bytes_max
         )
+        self._open_count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
 
@@ -139,17 +148,35 @@ class PeerServer:
         """Stop listening, let running answers end for `grace_s`, then close everything."""
         if self._listener is None or self._runner is None:
             return
+        self._stopping = True
         self._listener.close()
+        # aiohttp is told of the end only when no request is open: from then on it drops what
+        # arrives, also the rest of a body under way.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
         server = self._runner.server
         if server is not None:
             server.pre_shutdown()
-            await server.shutdown(grace_s)
+            await server.shutdown(LAST_WORDS_S)
         await self._runner.cleanup()
         self._gate.close()
         self._listener = None
         self._runner = None
 
     @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._stopping:
+            return _refusal(503, "stopping", "this node is stopping; ask another")
+        self._open_count += 1
+        self._idle.clear()
+        try:
+            return await self._authenticate(request, handler)
+        finally:
+            self._open_count -= 1
+            if not self._open_count:
+                self._idle.set()
+
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._gate.head_arrived(request.transport)
         try:

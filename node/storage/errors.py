@@ -24,16 +24,23 @@ class StorageFull(StorageFault):
         )
 
 
+CATALOGUE = "registry.sqlite3"
+"""The one database that peers can fill again."""
+
+
 class StorageCorrupt(StorageFault):
     """A database file is damaged, or is not a database of ours."""
 
     code = "storage-corrupt"
 
     def __init__(self, path: Path | str, detail: str) -> None:
-        super().__init__(
-            f"{path} is damaged ({detail}); move it away and start again: the node fetches the "
-            "catalogue from its peers, and the keys are in another file"
+        cure = (
+            "move it away and start again: the node fetches the catalogue from its peers, and the "
+            "keys are in another file"
+            if Path(path).name == CATALOGUE
+            else "restore it from a backup; what it held is in no other place"
         )
+        super().__init__(f"{path} is damaged ({detail}); {cure}")
 
 
 class StorageBusy(StorageFault):

@@ -23,8 +23,10 @@ from node.peer import (
     PeerUnreachable,
     WrongPeerKey,
     caller_of,
+    client_context,
     make_grant,
 )
+from node.peer.grants import HEADER
 
 NETWORK = network_id("test")
 SERVER = NodeKey(b"\x01" * 32)
@@ -227,3 +229,30 @@ def test_the_certificate_is_the_same_each_time_it_is_made() -> None:
     assert again.certificate_der == SERVER.certificate_der
     assert SERVER.certificate_sha256 == hashlib.sha256(again.certificate_der).digest()
     assert again.certificate_der != CALLER.certificate_der
+
+
+async def test_a_stop_lets_a_body_under_way_arrive() -> None:
+    served = await start(now_s=lambda: 1000)
+    body = b"x" * 200_000
+    grant = make_grant(
+        CALLER.signing, NETWORK, SERVER.public, "POST /peer/v1/echo", body,
+        now_s=1000, nonce=b"n" * 16,
+    )  # fmt: skip
+    context = client_context()
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.endpoint.port, ssl=context)
+    head = (
+        f"POST /peer/v1/echo HTTP/1.1\r\nHost: x\r\n{HEADER}: {grant}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body[:1000])
+    await writer.drain()
+    async with asyncio.timeout(5):
+        while not served.server._open_count:  # noqa: ASYNC110 - nothing tells of a beginning
+            await asyncio.sleep(0)
+    stopping = asyncio.create_task(served.server.stop(grace_s=5))
+    await asyncio.sleep(0)
+    writer.write(body[1000:])
+    answer = await reader.readline()
+    assert b"200" in answer
+    await stopping
+    writer.close()
