@@ -298,5 +298,5 @@ def _fake_environment(root: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text(SHIM.format(python=sys.executable, root=str(ROOT), tokens=TOKENS))
     os.chmod(python, 0o755)
-    marker = {"spec": VLLM_CPU.digest, "packages": {}}
+    marker: dict[str, Any] = {"spec": VLLM_CPU.digest, "packages": {}}
     (folder / "hansa-engine.json").write_text(json.dumps(marker))

@@ -641,7 +641,7 @@ def test_a_flipped_bit_and_a_path_outside_are_refused(world: World, hostile: Att
         builds = (ManifestDigest(bytes.fromhex(outside)), world.build)
         peer.gossip(ADVERTS, an_advert(key, who.account, builds=builds, endpoints=(endpoint,)))
         path = f"{world.b.url}/v1/builds/{outside}/availability"
-        wait_for("B to know the holder", lambda: (get(path, missing_ok=True) or {}).get("holders"))
+        wait_for("B to know the holder", lambda: get(path)["holders"])
         refused = fetch_events(world, outside)[-1]
         assert refused.name == "error", refused
         assert sent["manifests"]
