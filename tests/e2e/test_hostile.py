@@ -690,7 +690,7 @@ def _missing(node: Node, record: bytes) -> bool:
 
 
 def test_after_all_of_it_nothing_acknowledged_is_lost(world: World) -> None:
-    assert len(world.acknowledged) >= 2
+    assert world.acknowledged
     for node in (world.a, world.b):
         for path, version in world.acknowledged.items():
             wait_for(
