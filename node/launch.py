@@ -39,7 +39,7 @@ def launch_network() -> NetworkProcess:
     """Start a network child and return it."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(  # noqa: S603 - our own program, no text from outside
+        process = subprocess.Popen(
             [sys.executable, "-m", "node.network.child", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
