@@ -11,6 +11,7 @@ import argparse
 import importlib
 import inspect
 import json
+import logging
 import os
 import platform
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 from rich.console import Console
 
 NAMES = ("ingest", "join", "live", "relay", "fetch")
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true", help="leave bench/results as it is")
     known, rest = parser.parse_known_args(arguments)
     console = Console(stderr=True)
+    quiet_logs()
     failed: list[str] = []
     for name in NAMES if known.name == "all" else (known.name,):
         console.print(f"[bold]{name}[/] ...")
@@ -52,6 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             console.print_json(json.dumps(figures))
     return 1 if failed else 0
+
+
+def quiet_logs() -> None:
+    """Keep the parts' own log off standard output, which carries the figures, and off the clock."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""A fresh node joins over the real transport: from its start until it holds every record."""
+"""A fresh node joins over the real transport: from its start until it holds every record.
+
+The two nodes are separate processes, and so are their network children.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.ingest import make_items
-from bench.peers import NETWORK, holds, running
-
-BATCH = 250
+from bench.peers import holds, running
+from bench.remote import remote
 
 
 def run(records: int = 10_000, accounts: int = 100) -> dict[str, Any]:
@@ -20,21 +21,20 @@ def run(records: int = 10_000, accounts: int = 100) -> dict[str, Any]:
 
 
 async def _join(records: int, accounts: int) -> dict[str, Any]:
-    raws = [item.raw for item in make_items(NETWORK, records, accounts)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        async with running("old", folder) as old:
-            for start in range(0, len(raws), BATCH):
-                await old.catalogue.publish(raws[start : start + BATCH])
+        async with remote(folder, records, accounts) as old:
+            await old.publish("all")
             started_s = time.perf_counter()
-            async with running("new", folder, *old.client.addresses) as new:
+            async with running("two", folder, old.address) as new:
                 listening_s = time.perf_counter()
-                await holds(new, len(raws), timeout_s=300)
+                await holds(new, old.item_count, timeout_s=300)
                 ended_s = time.perf_counter()
+            items = old.item_count
     return {
         "records": records,
-        "items": len(raws),
-        "join_s": round(ended_s - started_s, 2),
+        "items": items,
+        "seconds": round(ended_s - started_s, 2),
         "of_which_start_s": round(listening_s - started_s, 2),
-        "items_per_s": round(len(raws) / (ended_s - listening_s)),
+        "items_per_s": round(items / (ended_s - listening_s)),
     }

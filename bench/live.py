@@ -1,4 +1,7 @@
-"""Live propagation: from a publish at one node until another, over libp2p, has it on disk."""
+"""Live propagation: from a publish at one node until another, over libp2p, has it on disk.
+
+The two nodes are separate processes, and so are their network children.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.ingest import make_items
-from bench.peers import NETWORK, BenchNode, holds, running
+from bench.peers import BenchNode, holds, running
+from bench.remote import RemoteNode, remote
 
 PAUSE_S = 0.1
 """Between publishes: ten a second, half of what a topic's pace lets through."""
@@ -24,18 +27,17 @@ def run(operations: int = 100) -> dict[str, Any]:
 
 
 async def _live(operations: int) -> dict[str, Any]:
-    raws = [item.raw for item in make_items(NETWORK, operations + WARM_COUNT, 1)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         async with (
-            running("one", folder) as one,
-            running("two", folder, *one.client.addresses) as two,
+            remote(folder, operations + WARM_COUNT, 1) as one,
+            running("two", folder, one.address) as two,
         ):
-            await one.catalogue.publish(raws[:1])
+            await one.publish("next")
             await holds(two, 1, timeout_s=60)
-            times_ms = [
-                await _one(one, two, raw, number) for number, raw in enumerate(raws[1:], start=2)
-            ][WARM_COUNT:]
+            times_ms = [await _one(one, two, number) for number in range(2, one.item_count + 1)][
+                WARM_COUNT:
+            ]
     times_ms.sort()
     return {
         "operations": len(times_ms),
@@ -45,10 +47,13 @@ async def _live(operations: int) -> dict[str, Any]:
     }
 
 
-async def _one(one: BenchNode, two: BenchNode, raw: bytes, count: int) -> float:
+async def _one(one: RemoteNode, two: BenchNode, count: int) -> float:
     await asyncio.sleep(PAUSE_S)
-    started_s = time.perf_counter()
-    arrived = asyncio.create_task(holds(two, count, timeout_s=60))
-    await one.catalogue.publish([raw])
-    await arrived
-    return (time.perf_counter() - started_s) * 1000
+    arrived = asyncio.create_task(_arrival_s(two, count))
+    _, started_s = await one.publish("next")
+    return (await arrived - started_s) * 1000
+
+
+async def _arrival_s(node: BenchNode, count: int) -> float:
+    await holds(node, count, timeout_s=60)
+    return time.perf_counter()

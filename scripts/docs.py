@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 NOTE = "<!-- written by `make docs`; do not edit -->\n"
 
 
@@ -102,8 +104,36 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+FIGURES = {
+    "ingest": ("verified ingest to disk, one core", ("ops_per_s",)),
+    "join": ("a fresh node joins, over libp2p", ("records", "seconds")),
+    "live": ("live propagation, two processes", ("p50_ms", "p95_ms")),
+    "relay": ("local hop of a call", ("req_per_s", "added_p50_ms", "cpu_us_per_req")),
+    "fetch": ("verified fetch over pinned TLS", ("mb_per_s", "fraction_of_loopback")),
+}
+
+
+def figures() -> str:
+    """Return the README's table of what was last measured."""
+    lines = ["| benchmark | what | figures |", "|---|---|---|"]
+    for name, (what, keys) in FIGURES.items():
+        found = json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())
+        told = ", ".join(f"{key} {found[key]}" for key in keys)
+        lines.append(f"| `{name}` | {what} | {told} |")
+    return "\n".join(lines)
+
+
+def write_figures() -> None:
+    """Put the table of figures between its marks in the README."""
+    path = ROOT / "README.md"
+    before, _, rest = path.read_text().partition("<!-- bench -->\n")
+    _, _, after = rest.partition("<!-- /bench -->")
+    path.write_text(f"{before}<!-- bench -->\n{figures()}\n<!-- /bench -->{after}")
+
+
 def main() -> int:
     """Write every page and name those that changed."""
+    write_figures()
     for name, write in PAGES.items():
         path = DOCS / name
         text = write()
