@@ -4,8 +4,8 @@ FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libgmp-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN python -m venv /opt/hansa && /opt/hansa/bin/pip install --no-cache-dir -r requirements.lock
+COPY requirements.run.lock pyproject.toml README.md LICENSE ./
+RUN python -m venv /opt/hansa && /opt/hansa/bin/pip install --no-cache-dir -r requirements.run.lock
 COPY crdt crdt
 COPY registry registry
 COPY templates templates

@@ -28,6 +28,15 @@ def test_every_dependency_is_bounded_above() -> None:
         assert "<" in requirement or "==" in requirement, f"{requirement} has no upper bound"
 
 
+def test_the_container_installs_the_same_versions() -> None:
+    def pins(name: str) -> set[str]:
+        lines = (ROOT / name).read_text().splitlines()
+        return {line.split()[0] for line in lines if "==" in line and not line.startswith("#")}
+
+    assert pins("requirements.run.lock") <= pins("requirements.lock")
+    assert "pytest" not in (ROOT / "requirements.run.lock").read_text()
+
+
 def test_the_lock_holds_every_direct_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "requirements.lock").read_text()
