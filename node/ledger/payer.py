@@ -289,7 +289,9 @@ class Payer:
             else:
                 known = self.lanes[lane.id] = PayerLane(ConsumerLane(lane), peer)
                 self._store.keep_lane(Side.CONSUMER, lane, peer)
-        if known.peer != peer:
+        # Whoever signed a claim holds the provider's key; an advert that only names its account
+        # must not draw the lane to another node, which would answer that it knows no such call.
+        if known.peer != peer and known.agreed is None:
             known.peer = peer
             self._store.keep_lane(Side.CONSUMER, lane, peer)
         return known

@@ -590,3 +590,14 @@ async def test_a_provider_that_stalls_holds_up_no_other_lane(tmp_path: Path) -> 
         settling._changed.set()
         await asyncio.wait_for(settling.settled(), 5)
         assert len(consumer.log.receipts) == 2
+
+
+async def test_an_advert_that_names_anothers_account_does_not_draw_its_lane(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, provider, consumer):
+        called(consumer, provider)
+        await asyncio.wait_for(consumer.ledger.settling.settled(), 5)
+        liar = Offered(NodeAdvert(NodeKey(b"l" * 32).peer, provider.ledger.account, 1), OFFER)
+        authorised = consumer.ledger.payer.authorise(liar, PATH, BODY)
+        consumer.ledger.payer.received(authorised, measured(20))
+        (lane,) = consumer.ledger.payer.lanes.values()
+        assert lane.peer == provider.key.peer
