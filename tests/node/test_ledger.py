@@ -512,6 +512,7 @@ async def test_a_stranger_learns_and_changes_nothing_of_a_lane(tmp_path: Path) -
             assert (await response.json())["code"] == "not-our-lane"
         await stranger.close()
         assert provider.ledger.payee._unsigned[consumer.ledger.account].calls == 1
+        await provider.ledger.store.flush()
         use = provider.ledger.uses(Side.PROVIDER, 0, 10**6, count_max=10)[0]
         assert (use.open_count, use.disputed_count) == (1, 0)
 
@@ -596,6 +597,7 @@ async def test_an_advert_that_names_anothers_account_does_not_draw_its_lane(tmp_
     async with world(tmp_path) as (_, provider, consumer):
         called(consumer, provider)
         await asyncio.wait_for(consumer.ledger.settling.settled(), 5)
+        await consumer.ledger.store.flush()
         liar = Offered(NodeAdvert(NodeKey(b"l" * 32).peer, provider.ledger.account, 1), OFFER)
         authorised = consumer.ledger.payer.authorise(liar, PATH, BODY)
         consumer.ledger.payer.received(authorised, measured(20))
