@@ -107,6 +107,7 @@ class LedgerStore:
         self._queue: list[Write] = []
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
+        self._writing = False
         self._thread = ThreadPoolExecutor(1, "hansa-ledger")
         self._task: asyncio.Task[None] | None = None
 
@@ -132,7 +133,7 @@ class LedgerStore:
         Raises:
             WorldFault: the disk could not take it.
         """
-        if not self._queue and not self._waiting:
+        if not self._queue and not self._waiting and not self._writing:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
@@ -322,6 +323,8 @@ class LedgerStore:
             self._wake.clear()
             batch, self._queue = self._queue, []
             waiting, self._waiting = self._waiting, []
+            # A flush that comes meanwhile waits for the next turn, when this batch is on the disk.
+            self._writing = True
             try:
                 if batch:
                     await loop.run_in_executor(self._thread, self._commit, batch)
@@ -331,9 +334,11 @@ class LedgerStore:
                     if not future.done():
                         future.set_exception(error)
                 await asyncio.sleep(1.0)
-                if self._queue:
+                if self._queue or self._waiting:
                     self._wake.set()
                 continue
+            finally:
+                self._writing = False
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
