@@ -13,8 +13,6 @@ from registry import (
     AnyModel,
     BadReference,
     ById,
-    Page,
-    Query,
     decode_record,
     in_range,
     parse_reference,
@@ -33,10 +31,6 @@ class Records(Protocol):
 
     def find_slug(self, owner: str, slug: str) -> RecordState | None:
         """Return the record `owner/slug`."""
-        ...
-
-    def search(self, query: Query) -> Page:
-        """Return a page of what a query finds."""
         ...
 
 

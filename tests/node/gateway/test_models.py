@@ -18,7 +18,7 @@ from crdt import (
 )
 from node.gateway import CatalogueModels, NoModel
 from node.storage import RecordState
-from registry import Page, Query, encode_record, validate
+from registry import encode_record, validate
 
 NETWORK = network_id("test")
 OWNER = AccountId(b"\x0a" * 32)
@@ -50,9 +50,6 @@ class Shelf:
 
     def find_slug(self, owner: str, slug: str) -> RecordState | None:
         return next((s for s in self.states.values() if s.slug == slug), None)
-
-    def search(self, query: Query) -> Page:
-        raise AssertionError("resolving needs no search")
 
     def records(self) -> set[RecordId]:
         return set(self.states)
