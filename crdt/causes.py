@@ -12,14 +12,13 @@ from typing import Protocol
 from crdt.accounts import Account
 from crdt.cards.bodies import CardBody, open_card
 from crdt.cards.layouts import Layout, check_card
+from crdt.cards.parts import CARD_DEPTH_MAX
 from crdt.entries import Capability, Entry
 from crdt.errors import CausalFault, HansaError, MissingAccount, MissingItems, NotAuthorised
 from crdt.ids import AccountId, ItemId, OperationId
 from crdt.operations import ERA_FIRST, Operation, OperationType
 from crdt.resolution import era_of
 
-CARD_DEPTH_MAX = 2**21 - 2
-"""A card operation's depth is the upper part of its client id, which has 53 bits (DESIGN.md, 4)."""
 _WANTED: Mapping[OperationType, Capability] = {
     OperationType.PUT: Capability.MAINTAINER,
     OperationType.DELETE: Capability.MAINTAINER,
@@ -151,7 +150,6 @@ def _check_card(
         key=operation.key,
         may_edit=state.may(operation.key, EDITING, operation.record),
         layout_of=lambda id_: known.layout(cited[id_]),
-        key_of=lambda id_: cited[id_].key,
     )
 
 

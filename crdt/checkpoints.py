@@ -1,23 +1,26 @@
 """Checkpoints: a record's whole state in one operation, so that what came before it may go.
 
-The body is `[0, number, facts, text, [tag ...], [[key in hex, name, canonical JSON] ...]]`.
-`facts` are a put's body, or nothing for a record that is deleted.
+The body is `[0, number, facts, text, [tag ...], [[key in hex, name, value] ...]]`. `facts` are a
+put's body, or nothing for a record that is deleted; a value is spelt as it is inside a card.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
-from crdt.cards.seeds import Seed, check_seed
-from crdt.cards.values import canonical_json, open_json
+from crdt.cards.layouts import check_name, is_key_hex, layout_of_seed
+from crdt.cards.seeds import Seed
+from crdt.cards.values import Budget, Json, read_value, write_value
+from crdt.cards.varints import Reader
 from crdt.errors import MalformedBytes
 from crdt.items import BODY_BYTES_MAX
-from crdt.wire import array, decode, encode, field, has_head, natural
+from crdt.wire import Value, array, decode, encode, field, has_head, natural
 
 VERSION = 0
 NUMBER_MAX = 2**32 - 1
+VALUE_COUNT_MAX = 4096
+"""Values in one evaluation, as in one card operation."""
 _FIELD_COUNT = 6
 
 
@@ -39,7 +42,7 @@ class Checkpoint:
 def encode_checkpoint(number: int, facts: bytes, seed: Seed) -> bytes:
     """Return a checkpoint's body; the inverse of `open_checkpoint`."""
     assert 1 <= number <= NUMBER_MAX
-    evals = [[key, name, canonical_json(value)] for key, name, value in seed.evals]
+    evals: list[Value] = [[key, name, write_value(value)] for key, name, value in seed.evals]
     return encode([VERSION, number, facts, seed.text, list(seed.tags), evals])
 
 
@@ -62,13 +65,19 @@ def open_checkpoint(body: bytes) -> Checkpoint:
     if any(a[:2] >= b[:2] for a, b in itertools.pairwise(evals)):
         raise MalformedBytes("a checkpoint's evaluations are not sorted and unique")
     seed = Seed(field(parts[3], str, "card text"), tags, evals)
-    check_seed(seed)
+    layout_of_seed(seed)
     return Checkpoint(number, field(parts[2], bytes, "facts"), seed)
 
 
-def _evaluation(value: object) -> tuple[str, str, Any]:
+def _evaluation(value: object) -> tuple[str, str, Json]:
     parts = array(value, "an evaluation")
     if len(parts) != 3:
         raise MalformedBytes("an evaluation is [key, name, value]")
-    key, name = field(parts[0], str, "key"), field(parts[1], str, "evaluation name")
-    return key, name, open_json(field(parts[2], str, "evaluation value"))
+    key = field(parts[0], str, "key")
+    if not is_key_hex(key):
+        raise MalformedBytes(f"the key {key[:80]!r} of an evaluation is not 64 lower-case digits")
+    name = check_name(field(parts[1], str, "evaluation name"), "evaluation name")
+    reader = Reader(field(parts[2], bytes, "evaluation value"))
+    found = read_value(reader, Budget(VALUE_COUNT_MAX))
+    reader.end()
+    return key, name, found

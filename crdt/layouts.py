@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 
 from crdt.cards.bodies import CardBody, open_card
-from crdt.cards.layouts import Layout, check_card
-from crdt.cards.seeds import Seed, layout_of_seed
+from crdt.cards.layouts import Layout, check_card, layout_of_seed
+from crdt.cards.seeds import Seed
 from crdt.checkpoints import open_checkpoint
 from crdt.ids import OperationId
 from crdt.operations import Operation, OperationType
@@ -57,9 +57,7 @@ def layout_of(
 
 def _layout(one: Operation, card: CardBody, made: Mapping[OperationId, Layout]) -> Layout:
     # It was found valid when it came: its authority is not asked for again.
-    return check_card(
-        card, key=one.key, may_edit=True, layout_of=made.__getitem__, key_of=lambda _id: one.key
-    )
+    return check_card(card, key=one.key, may_edit=True, layout_of=made.__getitem__)
 
 
 def _seed(one: Operation, body: bytes, seed_of: Callable[[Operation, bytes], Seed]) -> Seed:

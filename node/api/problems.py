@@ -178,6 +178,7 @@ TABLE: Mapping[str, Row] = {
     "unknown-wire-version": Row(422, Exit.DISTRUST, "The bytes are of another version"),
     # The world
     "world-fault": Row(503, Exit.BUSY, "It cannot be done now"),
+    "card-engine": Row(500, Exit.BUG, "The card's document could not be made"),
     "port-in-use": Row(500, Exit.PORT_IN_USE, "A port is taken"),
     "cannot-listen": Row(500, Exit.SETTINGS, "An address cannot be bound"),
     "storage-full": Row(507, Exit.DISK_FULL, "No space is left"),
