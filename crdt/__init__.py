@@ -1,6 +1,18 @@
 """The replicated registry's core: accounts, signed operations, registers, and how they agree."""
 
 from crdt.accounts import Account, AccountState, Grant, Standing, account_of, open_genesis
+from crdt.assembling import SeedOf, Written, card_parts
+from crdt.cards import (
+    Card,
+    CardBody,
+    CardDocument,
+    CardDraft,
+    CardPart,
+    Json,
+    Seed,
+    edit_card,
+    open_card,
+)
 from crdt.causes import Declined, check_authority
 from crdt.checkpoints import Checkpoint, encode_checkpoint, open_checkpoint
 from crdt.entries import (
@@ -15,6 +27,7 @@ from crdt.entries import (
 )
 from crdt.errors import (
     BadSignature,
+    CardEngineFault,
     CausalFault,
     HansaError,
     MalformedBytes,
@@ -111,6 +124,12 @@ __all__ = [
     "BadSignature",
     "BodyRules",
     "Capability",
+    "Card",
+    "CardBody",
+    "CardDocument",
+    "CardDraft",
+    "CardEngineFault",
+    "CardPart",
     "CausalFault",
     "Changed",
     "Checkpoint",
@@ -130,6 +149,7 @@ __all__ = [
     "Item",
     "ItemId",
     "ItemKind",
+    "Json",
     "LocalItems",
     "LogPage",
     "MalformedBytes",
@@ -159,6 +179,8 @@ __all__ = [
     "RequestFailed",
     "RequestReceived",
     "Resolution",
+    "Seed",
+    "SeedOf",
     "SendRequest",
     "Settled",
     "Signed",
@@ -175,12 +197,15 @@ __all__ = [
     "Verdict",
     "WakeAt",
     "WorldFault",
+    "Written",
     "WrongNetwork",
     "account_of",
     "array",
+    "card_parts",
     "check_authority",
     "check_gossip",
     "decode",
+    "edit_card",
     "encode",
     "encode_checkpoint",
     "era_of",
@@ -194,6 +219,7 @@ __all__ = [
     "make_operation",
     "natural",
     "network_id",
+    "open_card",
     "open_checkpoint",
     "open_entry",
     "open_genesis",

@@ -13,6 +13,7 @@ from typing import Protocol
 from crdt import (
     Account,
     AccountId,
+    Card,
     Item,
     ItemId,
     NetworkId,
@@ -45,6 +46,10 @@ class CatalogueStore(Protocol):
 
     def record(self, record: RecordId) -> RecordState | None:
         """Return a record as it stands."""
+        ...
+
+    def card(self, record: RecordId) -> Card | None:
+        """Return what a record's card says; None when its facts say it all."""
         ...
 
     def account(self, account: AccountId) -> Account | None:
@@ -123,6 +128,14 @@ class Catalogue:
     def record(self, record: RecordId) -> RecordState | None:
         """Return a record as it stands, deleted or not; None when nothing is known of it."""
         return self._store.record(record)
+
+    def card(self, record: RecordId) -> Card | None:
+        """Return what a record's card says; None when description and tags are its facts'.
+
+        Raises:
+            CardEngineFault: the document could not be made.
+        """
+        return self._store.card(record)
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account whose genesis is known here."""

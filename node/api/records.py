@@ -34,6 +34,7 @@ from crdt import (
 from node.api.bodies import object_of
 from node.api.dependencies import resolve
 from node.api.errors import (
+    CardDiffers,
     Exists,
     Gone,
     NotFound,
@@ -55,6 +56,7 @@ from node.api.views import (
     record_view,
     version_record_view,
     version_view,
+    with_card,
 )
 from node.catalogue import Catalogue
 from node.formfiles import check_inline_formfile
@@ -178,6 +180,7 @@ class RecordRoutes:
             given = await object_of(request)
             if request.content_type == MERGE_PATCH:
                 given = merge_patched(self._readable(state), given)
+            self._check_card(state, given)
             item, signed = self._signed_put(request, given)
             _check_target(signed, state)
             _check_match(request, state)
@@ -338,7 +341,23 @@ class RecordRoutes:
         return state
 
     def _readable(self, state: RecordState) -> dict[str, Any]:
-        return readable(decode_record(state.kind, state.body))
+        record = readable(decode_record(state.kind, state.body))
+        return with_card(record, self._catalogue.card(state.id))
+
+    def _check_card(self, state: RecordState, given: Mapping[str, Any]) -> None:
+        """Check that a put leaves to the card what is the card's."""
+        if not state.register.has_card:
+            return
+        shown = self._readable(state)
+        for name in ("description", "tags"):
+            own = given.get(name, shown[name])
+            value = sorted(set(cast("list[str]", own))) if isinstance(own, list) else own
+            if value != shown[name]:
+                raise CardDiffers(
+                    f"{name} of {state.slug} is edited through its card, and this put says "
+                    f"something else; send it as it is shown, and edit it with `hansa "
+                    f"{PLURALS[self._kind]} edit`"
+                )
 
     def _check_writer(self, request: web.Request, state: RecordState) -> None:
         account = creator_of(request).account
