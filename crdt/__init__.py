@@ -77,6 +77,7 @@ from crdt.items import BODY_BYTES_MAX, ITEM_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.maxima import Slot
 from crdt.maxima import Standing as SlotStanding
 from crdt.operations import (
+    PREDECESSOR_COUNT_MAX,
     Operation,
     OperationType,
     RecordKind,
@@ -102,7 +103,7 @@ from crdt.ports import (
     Storage,
 )
 from crdt.progress import PeerStatus, SyncLimits, SyncStatus
-from crdt.registers import Rank, Register, rank_of
+from crdt.registers import RANK_TERMS, Rank, Register, deciding_term, rank_of
 from crdt.replica import Replica
 from crdt.resolution import Resolution, era_of, past_of, prunable, resolve
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
@@ -115,6 +116,8 @@ __all__ = [
     "GOSSIP_BYTES_MAX",
     "ITEM_BYTES_MAX",
     "LOCAL",
+    "PREDECESSOR_COUNT_MAX",
+    "RANK_TERMS",
     "Accepted",
     "Account",
     "AccountId",
@@ -204,6 +207,7 @@ __all__ = [
     "card_parts",
     "check_authority",
     "check_gossip",
+    "deciding_term",
     "decode",
     "edit_card",
     "encode",

@@ -18,6 +18,8 @@ from crdt.ids import OperationId
 from crdt.operations import ERA_FIRST, Operation, OperationType
 
 Rank: TypeAlias = tuple[int, bool, bool, int, bytes]
+RANK_TERMS = ("epoch", "is_root", "is_delete", "depth", "id")
+"""The names of a rank's terms, the one that decides first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +138,9 @@ def register_of(
 def rank_of(head: Operation, standing: Standing) -> Rank:
     """Return what decides between concurrent facts, term by term; the greatest shows."""
     return standing.epoch, standing.is_root, head.is_tombstone, head.depth, head.id
+
+
+def deciding_term(winner: Rank, loser: Rank) -> str | None:
+    """Return the first term in which two ranks differ; None for one and the same."""
+    terms = zip(RANK_TERMS, winner, loser, strict=True)
+    return next((name for name, one, other in terms if one != other), None)

@@ -36,7 +36,7 @@ from crdt import (
 from node.storage.cards import CardKey, CardRow, CardShelf
 from node.storage.errors import StorageFull
 from node.storage.memory_search import search_states
-from node.storage.states import Counts, RecordState, VersionEntry, facts_in
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
 from registry import Page, Query, RegistryRules
 
 
@@ -222,6 +222,20 @@ class MemoryStorage:
             register=change.register,
             n=n,
         )
+
+    def record_log(self, record: RecordId, after: int, *, bytes_max: int) -> RecordLog:
+        """Return a record's operations that arrived after `after`, whole and bounded."""
+        mine = [one.id for one in self.disk.operations.values() if one.record == record]
+        numbers = sorted(self.disk.numbers[ItemId(id_)] for id_ in mine)
+        left = [n for n in numbers if n > after]
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for n in left:
+            size += len(self.disk.items[n].raw)
+            if found and size > bytes_max:
+                break
+            found.append((n, self.disk.items[n].raw))
+        return RecordLog(tuple(found), found[-1][0] if found else after, len(found) == len(left))
 
     def versions(self, record: RecordId) -> list[VersionEntry]:
         """Return a record's puts, newest arrival first."""

@@ -42,7 +42,7 @@ from node.storage.queries import (
     words,
 )
 from node.storage.sqlite import CARD_KEY, CARD_ROW, read_account, register_in
-from node.storage.states import Counts, RecordState, VersionEntry, facts_in
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
 from registry import Facets, Hit, Page, Query, RegistryRules, decode_record
 
 VERSION_COUNT_MAX = 1000
@@ -126,6 +126,27 @@ class SqliteReader:
     def card(self, record: RecordId) -> Card | None:
         """Return what a record's card says; None when its facts say it all."""
         return self._cards.card(record)
+
+    def record_log(self, record: RecordId, after: int, *, bytes_max: int) -> RecordLog:
+        """Return a record's operations that arrived after `after`: at least one if there is one.
+
+        They are whole, and in order of arrival until `bytes_max` would be passed.
+        """
+        found: list[tuple[int, bytes]] = []
+        size, done = 0, True
+        with storage_faults(self.path):
+            # The cursor is closed on the way out, or it would keep a read transaction open.
+            rows = self.database.execute(
+                "SELECT n, raw FROM item_v1 WHERE record = ? AND n > ? ORDER BY n", (record, after)
+            )
+            for n, raw in rows:
+                size += len(raw)
+                if found and size > bytes_max:
+                    done = False
+                    break
+                found.append((n, raw))
+            rows.close()
+        return RecordLog(tuple(found), found[-1][0] if found else after, done)
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account."""
