@@ -30,12 +30,14 @@ from inference import Breaker, Offer
 from inference.engines import SupervisorLimits
 from node.access import Access, operator_token
 from node.adverts import Adverts, adverts_protocol, adverts_topic
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
 from node.api.node_routes import NodeRoutes, Surroundings
 from node.api.node_views import NodeView
 from node.api.openai import OpenAIRoutes
+from node.api.record_log import record_log_routes
 from node.api.records import check_outcome, record_routes
 from node.api.royalties import RoyaltyRoutes, peer_routes
 from node.api.server import ApiLimits, ApiServer
@@ -324,7 +326,9 @@ class Node:
             now_s=_now_s,
         )
         self.api.add_routes(NodeRoutes(around).routes())
+        self.api.add_routes(AccountRoutes(self.catalogue, _now_s).routes())
         self.api.add_routes(record_routes(self.catalogue, self._tasks_of))
+        self.api.add_routes(record_log_routes(self.catalogue))
         self.api.add_routes(build_routes(self.builds, self.streams))
         self.api.add_routes(self.openai.routes())
         self.api.add_routes(RoyaltyRoutes(self.ledger, self.catalogue, _now_s).routes())

@@ -59,6 +59,10 @@ class CatalogueStore(Protocol):
         """Return a record's puts, newest arrival first."""
         ...
 
+    def record_log(self, record: RecordId, after_n: int, count_max: int) -> list[tuple[int, bytes]]:
+        """Return a record's operations that arrived after `after_n`, with their numbers."""
+        ...
+
     def version(self, operation: OperationId) -> VersionEntry | None:
         """Return one put."""
         ...
@@ -131,6 +135,10 @@ class Catalogue:
     def item(self, id_: ItemId) -> Item | None:
         """Return any item of the log as it was signed, to hand on with what relies on it."""
         return self._store.item(id_)
+
+    def record_log(self, record: RecordId, after_n: int, count_max: int) -> list[tuple[int, bytes]]:
+        """Return a record's raw operations in order of arrival, those after number `after_n`."""
+        return self._store.record_log(record, after_n, count_max)
 
     def versions(self, record: RecordId) -> list[VersionEntry]:
         """Return every put ever made to a record, newest arrival first (at most 1000)."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crdt import ItemId, Operation, OperationId, RecordKind, parse_operation, sha3
+from crdt import ItemId, Operation, OperationId, RecordKind, era_of, parse_operation, sha3
 from node.catalogue import Catalogue
 from node.storage import RecordState, VersionEntry
 from registry import decode_record, readable
@@ -54,6 +54,8 @@ class RecordView(View):
     content_hash: str
     """SHA3-256 of the canonical bytes."""
     heads: list[HeadView]
+    era: str
+    """The checkpoint that the next write counts under; empty before the first one."""
     conflicts: list[str]
     """Version ids of concurrent writes that lost; none are hidden."""
     signed_by: SignedBy
@@ -188,13 +190,13 @@ def record_view(catalogue: Catalogue, state: RecordState) -> RecordView:
     """Return a record that is not deleted."""
     return _view(
         state.operation, state.body, heads_view(catalogue, state),
-        [one.hex() for one in state.conflicts],
+        [one.hex() for one in state.conflicts], state.register.era,
     )  # fmt: skip
 
 
 def version_record_view(entry: VersionEntry) -> RecordView:
     """Return one version as a record; it has no heads of its own."""
-    return _view(entry.operation, entry.body, [], [])
+    return _view(entry.operation, entry.body, [], [], era_of(entry.operation))
 
 
 def heads_view(catalogue: Catalogue, state: RecordState) -> list[HeadView]:
@@ -228,7 +230,11 @@ def openai_model(view: RecordView, tasks: list[str]) -> OpenAIModel:
 
 
 def _view(
-    operation: Operation, body: bytes, heads: list[HeadView], conflicts: list[str]
+    operation: Operation,
+    body: bytes,
+    heads: list[HeadView],
+    conflicts: list[str],
+    era: bytes,
 ) -> RecordView:
     record = decode_record(operation.kind, body)
     id_ = operation.record.hex()
@@ -241,6 +247,7 @@ def _view(
         version_id=operation.id.hex(),
         content_hash=sha3(body).hex(),
         heads=heads,
+        era=era.hex(),
         conflicts=conflicts,
         signed_by=_signed_by(operation),
         record=readable(record, record_id=operation.record, owner=operation.account),

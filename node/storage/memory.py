@@ -202,6 +202,16 @@ class MemoryStorage:
         number = self.disk.numbers.get(id_)
         return None if number is None else self.disk.items[number]
 
+    def record_log(self, record: RecordId, after_n: int, count_max: int) -> list[tuple[int, bytes]]:
+        """Return a record's operations that arrived after `after_n`, with their numbers."""
+        numbers = sorted(
+            self.disk.numbers[ItemId(one.id)]
+            for one in self.disk.operations.values()
+            if one.record == record
+        )
+        later = [n for n in numbers if n > after_n][:count_max]
+        return [(n, self.disk.items[n].raw) for n in later]
+
     def record(self, record: RecordId) -> RecordState | None:
         """Return a record as it stands."""
         change = self.disk.records.get(record)

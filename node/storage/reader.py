@@ -102,6 +102,15 @@ class SqliteReader:
             VersionEntry(parse_operation(item, self.network), item.body, n) for n, item in items
         ]
 
+    def record_log(self, record: RecordId, after_n: int, count_max: int) -> list[tuple[int, bytes]]:
+        """Return a record's operations that arrived after `after_n`, with their numbers."""
+        return self.all(
+            "SELECT n, raw FROM item_v1 WHERE record = ? AND n > ? ORDER BY n LIMIT ?",
+            record,
+            after_n,
+            count_max,
+        )  # type: ignore[return-value]  # (int, bytes) is what the two columns hold
+
     def account(self, account: AccountId) -> Account | None:
         """Return an account."""
         return read_account(self.all, account, self.network)

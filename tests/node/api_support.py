@@ -15,8 +15,10 @@ import aiohttp
 
 from crdt import Item, OperationType, RecordKind, Replica, SigningKey, SyncMachine
 from node.access import Access
+from node.api.accounts import AccountRoutes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
+from node.api.record_log import record_log_routes
 from node.api.records import record_routes
 from node.api.server import ApiLimits, ApiServer
 from node.catalogue import Catalogue
@@ -135,6 +137,8 @@ async def running_api(folder: Path, limits: ApiLimits | None = None) -> AsyncIte
     )  # fmt: skip
     server = ApiServer("127.0.0.1", 0, guard, Metrics(), limits or ApiLimits(body_s=0.3))
     server.add_routes(record_routes(catalogue))
+    server.add_routes(record_log_routes(catalogue))
+    server.add_routes(AccountRoutes(catalogue, lambda: NOW_S).routes())
     server.add_routes(docs_routes(lambda: server.routes, lambda: server.url, "0"))
     await driver.start()
     await server.start()
