@@ -331,7 +331,11 @@ class RecordRoutes:
             raise Gone(
                 f"{state.slug} was deleted by its owner at {state.operation.timestamp_s} (their "
                 "clock); its versions are still listed",
-                extra={"heads": heads, "tombstone": state.operation.id.hex()},
+                extra={
+                    "heads": heads,
+                    "era": state.register.era.hex(),
+                    "tombstone": state.operation.id.hex(),
+                },
             )
         return state
 

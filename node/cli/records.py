@@ -90,9 +90,7 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
         """Publish a new version: the file replaces the record, --set changes single fields."""
         writes.update(session, plural, reference, file, assignments, if_match)
 
-    @command(
-        group, "edit", uses=CREATOR, example=f"hansa {plural} edit anna/my-{one} --add-tag chat"
-    )
+    @command(group, "edit", uses=CREATOR, example=f"hansa {plural} edit my-{one} --add-tag chat")
     def edit(
         session: Session,
         reference: Reference,
