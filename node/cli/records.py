@@ -50,6 +50,7 @@ def _group(plural: str) -> typer.Typer:
     one = plural.removesuffix("s")
     group = typer.Typer(no_args_is_help=True, help=f"Publish, find and change {plural}.")
     _add_writes(group, plural, one)
+    _add_edit(group, plural, one)
     _add_reads(group, plural, one)
     _add_search(group, plural)
     _add_relations(group, plural, one)
@@ -90,6 +91,25 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
         """Publish a new version: the file replaces the record, --set changes single fields."""
         writes.update(session, plural, reference, file, assignments, if_match)
 
+    @command(group, "delete", uses=CREATOR, example=f"hansa {plural} delete my-{one} --yes")
+    def delete(
+        session: Session,
+        reference: Reference,
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+        if_match: IfMatch = None,
+    ) -> None:
+        """Withdraw a record for ever: a signed tombstone. Its versions stay addressable."""
+        writes.delete(session, plural, reference, if_match, sure=yes)
+
+    @command(group, "validate", example=f"hansa {plural} validate --file {one}.json")
+    def validate(
+        session: Session, file: RecordFile = None, assignments: Assignments = None
+    ) -> None:
+        """Check a record without publishing it; every bad field is listed at once."""
+        writes.validate(session, plural, writes.document(session, file, assignments))
+
+
+def _add_edit(group: typer.Typer, plural: str, one: str) -> None:
     @command(group, "edit", uses=CREATOR, example=f"hansa {plural} edit my-{one} --add-tag chat")
     def edit(
         session: Session,
@@ -121,23 +141,6 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
             add_tags or (), remove_tags or (), evaluations or (), remove_evaluations or (),
         )  # fmt: skip
         editing.edit(session, plural, reference, changes)
-
-    @command(group, "delete", uses=CREATOR, example=f"hansa {plural} delete my-{one} --yes")
-    def delete(
-        session: Session,
-        reference: Reference,
-        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-        if_match: IfMatch = None,
-    ) -> None:
-        """Withdraw a record for ever: a signed tombstone. Its versions stay addressable."""
-        writes.delete(session, plural, reference, if_match, sure=yes)
-
-    @command(group, "validate", example=f"hansa {plural} validate --file {one}.json")
-    def validate(
-        session: Session, file: RecordFile = None, assignments: Assignments = None
-    ) -> None:
-        """Check a record without publishing it; every bad field is listed at once."""
-        writes.validate(session, plural, writes.document(session, file, assignments))
 
 
 def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
