@@ -2,7 +2,7 @@
 
 from node.client.accounts import AccountCard, AccountFault, AccountFolder, CreatorAccount
 from node.client.client import Client, quoted
-from node.client.copies import NoAuthority, RecordCopy, publish_items
+from node.client.copies import NoAuthority, RecordCopy, leave_to_card, publish_items
 from node.client.errors import (
     ApiProblem,
     BadAnswer,
@@ -28,7 +28,7 @@ __all__ = [
     "DERIVED_FIELDS", "KINDS", "AccountCard", "AccountFault", "AccountFolder", "ApiProblem",
     "BadAnswer", "BadReference", "Client", "ConnectionCut", "CreatorAccount", "Draft", "Event",
     "Head", "Http", "NoAuthority", "NoOperatorToken", "NodeUnreachable", "RecordCopy",
-    "Request", "Writer", "WrongNode", "heads_of", "id_of", "parse_events", "prepare",
-    "problem_from", "problem_of", "publish_items", "query_string", "quoted", "spelled_out",
-    "upload_build",
+    "Request", "Writer", "WrongNode", "heads_of", "id_of", "leave_to_card", "parse_events",
+    "prepare", "problem_from", "problem_of", "publish_items", "query_string", "quoted",
+    "spelled_out", "upload_build",
 ]  # fmt: skip

@@ -8,8 +8,8 @@ signed operations are what leaves it.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from crdt import (
     LOCAL,
@@ -37,6 +37,7 @@ from crdt import (
 from crdt.causes import WANTED
 from crdt.errors import MalformedBytes
 from crdt.operations import PREDECESSOR_COUNT_MAX
+from node.client.accounts import CreatorAccount
 from node.client.client import Client
 from node.client.errors import BadAnswer
 from node.storage.cards import CardShelf
@@ -207,6 +208,49 @@ class RecordCopy:
             timestamp_s=now_s,
             era=register.era,
         )
+
+
+def leave_to_card(
+    client: Client,
+    account: CreatorAccount,
+    plural: str,
+    shown: dict[str, Any],
+    data: Mapping[str, Any],
+    *,
+    now_s: int,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Say through a record's card what is the card's, before a put says the rest.
+
+    Args:
+        shown: The record as the node shows it.
+        data: What a new version is to say.
+
+    Returns:
+        The record as the node shows it then, and the data with the card's description and tags.
+    """
+    if shown["card"] is None:
+        return shown, dict(data)
+    id_ = shown.get("model_id") or shown["agent_id"]
+    record = RecordId(bytes.fromhex(id_))
+    copy = RecordCopy(client, plural, record, account.card.network)
+    copy.refresh()
+    text, tags = data.get("description"), data.get("tags")
+
+    def change(draft: CardDraft) -> None:
+        if isinstance(text, str):
+            draft.replace_text(text)
+        if isinstance(tags, list):
+            wanted, there = set(cast("list[str]", tags)), set(copy.card().tags)
+            for tag in sorted(wanted - there):
+                draft.add_tag(tag)
+            for tag in sorted(there - wanted):
+                draft.remove_tag(tag)
+
+    copy.edit(change, account.key, now_s=now_s)
+    copy.publish()
+    found: dict[str, Any] = client.get(f"/v1/{plural}/{id_}")
+    own = {name: found["record"][name] for name in ("description", "tags")}
+    return found, {**data, **own}
 
 
 def publish_items(client: Client, items: Sequence[Item]) -> None:
