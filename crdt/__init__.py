@@ -117,9 +117,10 @@ from crdt.ports import (
 from crdt.progress import PeerStatus, SyncLimits, SyncStatus
 from crdt.registers import RANK_TERMS, Rank, Register, deciding_term, rank_of
 from crdt.replica import Replica
-from crdt.resolution import Resolution, era_of, past_of, prunable, resolve
+from crdt.resolution import Resolution, era_of, prunable, resolve
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
 from crdt.sync import SyncMachine
+from crdt.vouching import Vouching, past_of
 from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural, sha3
 
 __all__ = [
@@ -212,7 +213,7 @@ __all__ = [
     "SyncMachine",
     "SyncStatus",
     "UserFault",
-    "Verdict",
+    "Verdict", "Vouching",
     "WakeAt",
     "WorldFault",
     "Written",

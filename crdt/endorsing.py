@@ -24,8 +24,9 @@ from crdt.operations import (
     make_operation,
 )
 from crdt.registers import Rank, rank_of
-from crdt.resolution import Resolution, era_of, past_of, resolve
+from crdt.resolution import Resolution, era_of, resolve
 from crdt.signed import SigningKey
+from crdt.vouching import past_of
 
 Operations: TypeAlias = Mapping[OperationId, Operation]
 StandingOf: TypeAlias = Callable[[Operation], Standing]

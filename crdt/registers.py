@@ -86,12 +86,12 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     """
     if operation.type is OperationType.CHECKPOINT or operation.era != heads.era:
         return None
+    if operation.id in standing.named:
+        return None  # it is kept, or passes on what is
     if operation.type is OperationType.UNKNOWN:
         return replace(heads, void_count=heads.void_count + 1)
     if not (standing.live and standing.current):
-        # Endorsed it may be later. Kept it is now if the list names it, and then so is its past.
-        if standing.live and standing.keep and operation.id in standing.keep:
-            return None
+        # Endorsed it may be later, or kept with what builds on it.
         return replace(heads, void_count=heads.void_count + 1)
     if standing.endorses and heads.void_count:
         return None  # it may endorse what is void
