@@ -31,6 +31,8 @@ from tests.writers import NOW_S, Writer
 
 SLUG_COUNT = 10
 """Records that a creator comes back to; one write in eight founds another."""
+PAUSE_S_MAX = 0.01
+"""Between two writes of one creator, so that the nodes get some of the machine too."""
 HEAD_COUNT_MAX = 16
 KEY_PLACE, PREDECESSORS_PLACE, DEPTH_PLACE = 8, 11, 12
 _ticks = itertools.count(1)
@@ -176,6 +178,7 @@ class LoadWriter(threading.Thread):
             with self._client:
                 while not self.stop.is_set():
                     self._step()
+                    self.stop.wait(self._rng.uniform(0, PAUSE_S_MAX))
         except (NodeUnreachable, ConnectionCut, BadAnswer) as error:
             self.lost = error
         except Exception as error:

@@ -154,8 +154,10 @@ class World:
         waiting = notes.in_flight()
         corpse, copy = self._kill(victim)
         spawned_s = None if rng.random() < 0.5 else victim.spawn()  # at once, as a keeper would
+        alone = rng.random() < 0.5  # else the other node is written to while this one comes back
         for writer in self._writers:
-            if writer.url == victim.url:
+            if writer.url == victim.url or alone:
+                writer.stop.set()
                 writer.join()
         store = self._check_copy(victim, copy)
         if spawned_s is None:
@@ -290,7 +292,7 @@ class World:
             time.sleep(0.2)  # other processes: there is no event to wait for
         for one in self._members:
             copy = snapshot_registry(one.folder, self._folder / f"rest-{one.name}")
-            store = audit(copy, NETWORK, self._memory[one.name])
+            store = audit(copy, NETWORK, self._memory.setdefault(one.name, {}))
             self._check_store(one, store, "at rest")
             self._compare(one, store.states())
             self._check_search(one, store.states(), until)
