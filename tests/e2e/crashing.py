@@ -25,7 +25,9 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -109,12 +111,12 @@ class World:
         self._rng = rng
         self._figures = figures
         self._kills_left = kills
-        self._notes = Notes()
+        self.notes = Notes()
         self._memory: dict[str, Memory] = {}
         self._unanswered: set[bytes] = set()
         names = ("one", "two") if paired else ("one",)
         ports = random.Random(secrets.randbits(64))  # what is free is no matter of the seed
-        self._members = [member(name, folder / name, ports) for name in names]
+        self.members = [member(name, folder / name, ports) for name in names]
         self._writers: list[LoadWriter] = []
         who = [Writer(f"creator {number} of {folder.name}") for number in range(3)]
         self._creators = [*who, who[0]]  # the fourth writes to the first one's records
@@ -126,19 +128,19 @@ class World:
             while self._kills_left:
                 self._round()
             self._check_at_rest()
-            for one in self._members:
+            for one in self.members:
                 one.stop()
-            for one in self._members:
+            for one in self.members:
                 self._check_finally(one)
         finally:
-            for one in self._members:
+            for one in self.members:
                 if one.process is not None and one.process.process.poll() is None:
                     one.process.kill()
 
     def _begin(self) -> None:
-        for one in self._members:
-            if one is not self._members[0]:
-                shown = self._members[0].node.ask("GET", "/v1/node")[1]
+        for one in self.members:
+            if one is not self.members[0]:
+                shown = self.members[0].node.ask("GET", "/v1/node")[1]
                 one.bootstrap = shown["addresses"][0]
             while self._rng.random() < 0.4 and self._kills_left:
                 self._figures.kills_in_first_start += 1
@@ -147,8 +149,8 @@ class World:
 
     def _round(self) -> None:
         """Load every node, kill one, perhaps kill its start too, start it, and look at it."""
-        rng, notes = self._rng, self._notes
-        victim = rng.choice([*self._members, self._members[0]])
+        rng, notes = self._rng, self.notes
+        victim = rng.choice([*self.members, self.members[0]])
         self._load()
         time.sleep(rng.uniform(*LOAD_S))  # the moment of the kill, from the seed
         waiting = notes.in_flight()
@@ -182,7 +184,7 @@ class World:
         figures = self._figures
         figures.kills += 1
         figures.kills_main_only += not everything
-        figures.kills_of_second_node += victim is not self._members[0]
+        figures.kills_of_second_node += victim is not self.members[0]
         self._kills_left -= 1
         copy = copy_databases(victim.folder, self._folder / f"kill-{figures.kills}")
         return corpse, copy
@@ -200,8 +202,8 @@ class World:
     def _load(self) -> None:
         self._writers = [
             LoadWriter(
-                self._members[number % len(self._members)].url, who, self._rng.getrandbits(64),
-                self._notes,
+                self.members[number % len(self.members)].url, who, self._rng.getrandbits(64),
+                self.notes,
             )
             for number, who in enumerate(self._creators)
         ]  # fmt: skip
@@ -215,25 +217,27 @@ class World:
             writer.join()
             if writer.url != victim.url and writer.lost is not None:
                 raise CrashFault(f"a node that was not killed broke off: {writer.lost!r}")
-        if self._notes.complaints:
-            raise CrashFault("; ".join(self._notes.complaints[:5]))
+        if self.notes.complaints:
+            raise CrashFault("; ".join(self.notes.complaints[:5]))
 
     def _check_copy(self, victim: Member, copy: Path) -> Store:
         """Judge the files as a kill left them."""
         store = audit(copy, NETWORK, self._memory.setdefault(victim.name, {}))
-        self._check_store(victim, store, f"after kill {self._figures.kills}")
+        self.check_store(victim, store, f"after kill {self._figures.kills}")
         shutil.rmtree(copy)
         return store
 
-    def _check_store(self, one: Member, store: Store, when: str) -> None:
+    def check_store(self, one: Member, store: Store, when: str) -> None:
         """Every acknowledged write is there as it was sent; nothing else is but unanswered ones."""
-        figures, notes = self._figures, self._notes
+        figures, notes = self._figures, self.notes
         figures.items_audited += len(store.raws)
         own = {sent.item.id: sent for sent in notes.acknowledged.values() if sent.url == one.url}
         genesis = {sent.genesis.id: sent.genesis for sent in own.values()}
         owed = {**{id_: sent.item for id_, sent in own.items()}, **genesis}
         lost = [id_ for id_, item in owed.items() if store.raws.get(id_) != item.raw]
         known = {id_: sent.item for id_, sent in notes.sent.items() if id_ not in notes.refused}
+        known |= {sent.genesis.id: sent.genesis for sent in notes.sent.values()}
+        # A creator is introduced by an invalid write as well.
         known |= {who.genesis.id: who.genesis for who in self._creators}
         strange = [
             id_ for id_, raw in store.raws.items()
@@ -251,15 +255,15 @@ class World:
 
     def _is_operator(self, id_: bytes, store: Store) -> bool:
         """Whether an item is a node's own account: the only one that no creator here sent."""
-        if store.kinds[id_] != ACCOUNT or id_ in self._notes.spoiled:
+        if store.kinds[id_] != ACCOUNT or id_ in self.notes.spoiled:
             return False
-        known = [one.identity[1] for one in self._members if one.identity is not None]
+        known = [one.identity[1] for one in self.members if one.identity is not None]
         # Before a node was ever ready its account can be in its store and is not known here yet.
-        return id_.hex() in known or len(known) < len(self._members)
+        return id_.hex() in known or len(known) < len(self.members)
 
     def _check_back(self, victim: Member, store: Store) -> None:
         """What a node shows after its restart is what its file held, and what was acknowledged."""
-        notes = self._notes
+        notes = self.notes
         last = [s for s in notes.acknowledged.values() if s.round == notes.round - 1]
         for sent in last:
             write = store.writes.get(sent.item.id)
@@ -269,7 +273,7 @@ class World:
             if victim.node.ask("GET", path)[0] != 200:
                 self._figures.acknowledged_lost += 1
                 raise CrashFault(f"node {victim.name} shows no version {write.id.hex()}")
-        if len(self._members) == 1:
+        if len(self.members) == 1:
             touched = {store.writes[s.item.id].record for s in last if s.item.id in store.writes}
             self._compare(victim, {r: s for r, s in store.states().items() if r in touched})
 
@@ -285,15 +289,15 @@ class World:
     def _check_at_rest(self) -> None:
         """All nodes hold one set, show one state for each record, and find what is not deleted."""
         until = time.monotonic() + AGREE_S_MAX
-        while len(held := {ids_in(one.folder) for one in self._members}) > 1:
+        while len(held := {ids_in(one.folder) for one in self.members}) > 1:
             if time.monotonic() > until:
                 sizes = [len(ids) for ids in held]
                 raise CrashFault(f"the nodes do not agree after {AGREE_S_MAX} s: {sizes} items")
             time.sleep(0.2)  # other processes: there is no event to wait for
-        for one in self._members:
+        for one in self.members:
             copy = snapshot_registry(one.folder, self._folder / f"rest-{one.name}")
             store = audit(copy, NETWORK, self._memory.setdefault(one.name, {}))
-            self._check_store(one, store, "at rest")
+            self.check_store(one, store, "at rest")
             self._compare(one, store.states())
             self._check_search(one, store.states(), until)
             shutil.rmtree(copy)
@@ -311,17 +315,17 @@ class World:
     def _check_finally(self, one: Member) -> None:
         """Judge a node's own files, every byte anew."""
         store = audit(one.folder, NETWORK)
-        self._check_store(one, store, "at the end")
+        self.check_store(one, store, "at the end")
         operations = [id_ for id_, kind in store.kinds.items() if kind == OPERATION]
-        missing = [id_ for id_ in self._notes.acknowledged if id_ not in operations]
+        missing = [id_ for id_ in self.notes.acknowledged if id_ not in operations]
         if missing:  # of both nodes: what one acknowledged reached the other
             self._figures.acknowledged_lost += len(missing)
             raise CrashFault(f"node {one.name} has not {[id_.hex() for id_ in missing[:5]]}")
-        if one is self._members[0]:
+        if one is self.members[0]:
             self._count(store)
 
     def _count(self, store: Store) -> None:
-        figures, notes = self._figures, self._notes
+        figures, notes = self._figures, self.notes
         figures.acknowledged_writes += len(notes.acknowledged)
         figures.unanswered_writes += len(self._unanswered)
         figures.unanswered_kept += len(self._unanswered & store.raws.keys())
@@ -343,8 +347,9 @@ def _listed(one: Member, plural: str) -> set[str]:
 
 
 def campaign(
-    folder: Path, figures: Figures, *, kills: int, seed: int, world_kills: int = WORLD_KILLS
-) -> None:
+    folder: Path, figures: Figures, *, kills: int, seed: int, world_kills: int = WORLD_KILLS,
+    say: Callable[[str], None] = lambda _line: None,
+) -> None:  # fmt: skip
     """Kill nodes so many times, every other world with two of them; count into `figures`.
 
     Raises:
@@ -360,6 +365,7 @@ def campaign(
         # A generator for each, so that the plan of one world does not hang on the one before.
         World(here, random.Random(rng.getrandbits(64)), figures, paired=paired, kills=share).run()
         shutil.rmtree(here)
+        say(f"world {figures.worlds}: {figures.kills} of {kills} kills, nothing lost")
 
 
 def main() -> int:
@@ -375,7 +381,7 @@ def main() -> int:
     print(f"seed {seed}, data in {folder}", flush=True)
     figures, started_s, status = Figures(), time.monotonic(), 0
     try:
-        campaign(folder, figures, kills=given.kills, seed=seed)
+        campaign(folder, figures, kills=given.kills, seed=seed, say=partial(print, flush=True))
     except AssertionError:
         traceback.print_exc()
         print(f"seed {seed} failed; what it left is in {folder}", file=sys.stderr)
