@@ -105,6 +105,16 @@ class Notes:
         with self._lock:
             return frozenset(self.open)
 
+    def frozen(self) -> Notes:
+        """Return these notes as they stand at one moment, while creators go on writing."""
+        copy = Notes()
+        with self._lock:
+            copy.round, copy.open = self.round, set(self.open)
+            copy.sent, copy.acknowledged = dict(self.sent), dict(self.acknowledged)
+            copy.refused, copy.spoiled = dict(self.refused), dict(self.spoiled)
+            copy.complaints = list(self.complaints)
+        return copy
+
     def close_round(self) -> frozenset[bytes]:
         """Begin the next round and return the writes that nobody will answer any more."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""The judge of crashed stores finds what a crash could do, each fault alone, in a file of its own."""
+"""What a crash could do to a store is found by its judge: each fault alone, in a file made here."""
 
 from __future__ import annotations
 
