@@ -67,7 +67,13 @@ class CrashFault(AssertionError):
 
 @dataclass
 class Figures:
-    """What a campaign counted."""
+    """What a campaign counted.
+
+    Attributes:
+        kills_with_write_in_flight: A write was sent before the kill and is unanswered for ever.
+        unanswered_kept: Such writes that are in the store all the same: whole, as every item.
+        leftover_files: Temporary files that kills left behind in data folders.
+    """
 
     kills: int = 0
     kills_main_only: int = 0
@@ -85,6 +91,7 @@ class Figures:
     invalid_found: int = 0
     items_audited: int = 0
     records_compared: int = 0
+    leftover_files: int = 0
     restart_s: list[float] = field(default_factory=list)
     child_s: list[float] = field(default_factory=list)
 
@@ -274,7 +281,9 @@ class World:
                 self._figures.acknowledged_lost += 1
                 raise CrashFault(f"node {victim.name} shows no version {write.id.hex()}")
         if len(self.members) == 1:
-            touched = {store.writes[s.item.id].record for s in last if s.item.id in store.writes}
+            # Of unanswered ones too: a kill between the commit and the answer leaves such.
+            sent_last = [id_ for id_, s in notes.sent.items() if s.round == notes.round - 1]
+            touched = {store.writes[id_].record for id_ in sent_last if id_ in store.writes}
             self._compare(victim, {r: s for r, s in store.states().items() if r in touched})
 
     def _compare(self, one: Member, states: dict[bytes, State]) -> None:
@@ -316,8 +325,11 @@ class World:
         """Judge a node's own files, every byte anew."""
         store = audit(one.folder, NETWORK)
         self.check_store(one, store, "at the end")
-        operations = [id_ for id_, kind in store.kinds.items() if kind == OPERATION]
+        operations = {id_ for id_, kind in store.kinds.items() if kind == OPERATION}
         missing = [id_ for id_ in self.notes.acknowledged if id_ not in operations]
+        self._figures.leftover_files += sum(
+            path.is_file() and path.name.startswith(".") for path in one.folder.rglob("*")
+        )
         if missing:  # of both nodes: what one acknowledged reached the other
             self._figures.acknowledged_lost += len(missing)
             raise CrashFault(f"node {one.name} has not {[id_.hex() for id_ in missing[:5]]}")
