@@ -163,6 +163,9 @@ class World:
         waiting = notes.in_flight()
         corpse, copy = self._kill(victim)
         spawned_s = None if rng.random() < 0.5 else victim.spawn()  # at once, as a keeper would
+        if spawned_s is None:
+            self._figures.child_s.append(corpse.buried())
+            victim.leaves_nothing_behind()
         alone = rng.random() < 0.5  # else the other node is written to while this one comes back
         for writer in self._writers:
             if writer.url == victim.url or alone:
@@ -170,8 +173,6 @@ class World:
                 writer.join()
         store = self._check_copy(victim, copy)
         if spawned_s is None:
-            self._figures.child_s.append(corpse.buried())
-            victim.leaves_nothing_behind()
             while rng.random() < 0.3 and self._kills_left:
                 store = self._kill_in_start(victim)
             spawned_s = victim.spawn()
@@ -201,10 +202,9 @@ class World:
         time.sleep(self._rng.uniform(*START_S))  # the moment of the kill, from the seed
         corpse, copy = self._kill(victim)
         self._figures.kills_in_start += 1
-        store = self._check_copy(victim, copy)
         self._figures.child_s.append(corpse.buried())
         victim.leaves_nothing_behind()
-        return store
+        return self._check_copy(victim, copy)
 
     def _load(self) -> None:
         self._writers = [
