@@ -213,6 +213,26 @@ def record_view(catalogue: Catalogue, state: RecordState) -> RecordView:
     )  # fmt: skip
 
 
+def written_view(
+    catalogue: Catalogue, state: RecordState, operation: Operation, body: bytes
+) -> RecordView:
+    """Return a record right after a put of it was stored.
+
+    A tombstone may show all the same: a delete that the put does not cite came first, or came
+    between the commit and this answer. The put is stored and stays, so it is what is answered,
+    with the heads that settle the matter.
+    """
+    if not state.deleted:
+        return record_view(catalogue, state)
+    conflicts = [one.hex() for one in state.conflicts]
+    account = catalogue.account(state.account)
+    assert account is not None, "a record's account is known"
+    return _view(
+        operation, body, heads_view(catalogue, state), conflicts, account.heads,
+        state.register.era, None,
+    )  # fmt: skip
+
+
 def version_record_view(entry: VersionEntry) -> RecordView:
     """Return one version as a record; it has no heads of its own."""
     return _view(entry.operation, entry.body, [], [], (), era_of(entry.operation), None)
