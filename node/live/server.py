@@ -92,7 +92,7 @@ class LiveServer:
         self._connections: set[_Connection] = set()
         self._seat_count = 0
         self._answered = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -144,15 +144,21 @@ class LiveServer:
             max_field_size=8192,
         )
         await runner.setup()
+        self._runner = runner
         try:
-            await self._listen(runner)
+            await self._bind()
         except OSError as error:
             await runner.cleanup()
             if error.errno == errno.EADDRINUSE:
                 raise LivePortInUse(HOST, self._port) from error
             raise
-        self._runner = runner
-        self._open()
+        try:
+            self._open()
+            await self._listener.start_serving()
+        except BaseException:
+            self._listener.close()
+            await runner.cleanup()
+            raise
         return self
 
     async def __aexit__(
@@ -166,7 +172,7 @@ class LiveServer:
         Raises:
             WorldFault, UserFault: what was typed could not be published.
         """
-        self._stopping = True
+        self._stopping.set()
         self._listener.close()
         try:
             await self._drain()
@@ -180,8 +186,8 @@ class LiveServer:
                 if self._broken.done():
                     self._broken.exception()  # whoever did not wait for it has the log
 
-    async def _listen(self, runner: web.AppRunner) -> None:
-        server = runner.server
+    async def _bind(self) -> None:
+        server = self._runner.server
         assert server is not None
         most = self._limits.socket_count_max
 
@@ -189,12 +195,12 @@ class LiveServer:
             return server() if len(server.connections) < most else _Closed()
 
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(protocol, HOST, self._port)
+        self._listener = await loop.create_server(protocol, HOST, self._port, start_serving=False)
         self._port = cast("int", self._listener.sockets[0].getsockname()[1])
         self._admission = Admission(self._room, port=self._port, origins=self._origins)
 
     def _open(self) -> None:
-        """Begin to mirror and to publish. No request was handled yet: nothing was awaited."""
+        """Begin to mirror and to publish."""
         self._publisher = Publisher(
             self._card, interval_s=self._limits.publish_s, notice=self._notice
         )
@@ -241,7 +247,7 @@ class LiveServer:
         )
         if refusal is not None:
             return _refusal(403, refusal)
-        if self._stopping:
+        if self._stopping.is_set():
             return _refusal(503, "this live session is over")
         if self._seat_count >= self._limits.editor_count_max:
             return _refusal(503, f"{self._seat_count} editors are connected; close one")
@@ -256,7 +262,7 @@ class LiveServer:
         self._seat_count += 1
         try:
             await socket.prepare(request)
-            if self._stopping:
+            if self._stopping.is_set():
                 await socket.close(code=CLOSE_OVER)
             else:
                 await self._serve(_Connection(socket, self._limits))
