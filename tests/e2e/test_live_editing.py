@@ -214,6 +214,38 @@ async def test_whatever_is_typed_anywhere_shows_everywhere_once(folder, seed):
     assert len(replicas.operations) < len(typed) / 2
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_editors_that_cut_characters_at_random_still_show_the_same(folder, seed):
+    rng = random.Random(seed)
+    replicas = Replicas("🐈🦜b😀c🎉" * 10)
+    cards = replicas.card(), replicas.card()
+    async with (
+        LiveServer(cards[0], limits=LIMITS) as here,
+        LiveServer(cards[1], limits=LIMITS) as there,
+        js_editors(folder) as editors,
+    ):
+        names = {"ann": here, "bob": here, "cid": there}
+        for name, server in names.items():
+            editors.open(name, server)
+            await editors.until_synced(name)
+        for count in range(120):
+            insert = rng.choice(["", "x", "🐟", "\ude01", "\ud83d"])
+            editors.do(rng.choice([*names]), "cut", where=rng.random(), insert=insert)
+            if count % 30 == 29:
+                name = rng.choice([*names])
+                editors.do(name, "disconnect")
+                editors.do(name, "cut", where=rng.random(), insert="🐟")
+                editors.do(name, "connect")
+        for name, last in zip(names, "ABC", strict=True):
+            await editors.until_synced(name)
+            editors.do(name, "insert", at=0, insert=last)
+        await replicas.until(lambda: all(set("ABC") <= set(card.text()) for card in cards))
+        final = cards[0].text()
+        for name in names:
+            await editors.until_text(name, final)
+    assert cards[0].text() == cards[1].text() == replicas.replayed() == final
+
+
 def _press(rng, editors, other, writer, character) -> None:
     _insert(editors, other, writer, rng.random(), character)
     if rng.random() < 0.15:

@@ -57,6 +57,12 @@ const actions = {
     const at = text.toString().indexOf(what, place(text, where))
     if (at >= 0) text.delete(at, what.length)
   },
+  // Edits that count in UTF-16 code units and may cut a surrogate pair, as careless editors make.
+  cut: ({ text }, { where, insert }) => {
+    const at = Math.floor(where * text.length)
+    if (text.length > 0) text.delete(at, 1)
+    if (insert) text.insert(at, insert)
+  },
   show: ({ provider }, { state }) => provider.awareness.setLocalStateField('user', state),
   connect: ({ provider }) => provider.connect(),
   disconnect: ({ provider }) => provider.disconnect()
