@@ -72,8 +72,12 @@ def scan_update(update: bytes, root: str) -> Scanned:
     """
     reader = Reader(update)
     structs: list[Struct] = []
+    clients: set[int] = set()
     for _ in range(reader.count("clients", CLIENT_COUNT_MAX)):
         count, client, clock = reader.count("structs"), reader.integer(), reader.integer()
+        if not count or client in clients:
+            raise UpdateRefused("an update has a block that is empty or split; yrs fails on it")
+        clients.add(client)
         for _ in range(count):
             struct = _read_struct(reader, root, client, clock)
             clock += struct.length

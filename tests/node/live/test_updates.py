@@ -94,6 +94,16 @@ def test_a_count_beyond_the_bytes_is_refused_before_anything_is_made_of_it():
         scan_update(bytes.fromhex("01ffffff7f0700"), "text")
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [bytes.fromhex("0100070100"), update(insert_text(7, 0, "a"), insert_text(7, 1, "b"))],
+    ids=["empty", "split"],
+)
+def test_blocks_that_make_pycrdt_panic_are_refused(raw):
+    with pytest.raises(UpdateRefused, match="empty or split"):
+        scan_update(raw, "text")
+
+
 def test_edits_may_come_in_any_order_of_clients():
     later = insert_text(3, 0, "b", left=(7, 0))
     earlier = insert_text(7, 0, "a")
