@@ -9,11 +9,13 @@ or one that the user named.
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 _SECRET_BYTES = 16
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -23,6 +25,7 @@ def make_room(name: str) -> str:
     The secret is part of the room, not of the address before it: editors that keep a document on
     disk keep it under its room, and one of an earlier session would be merged in, all text twice.
     """
+    assert _NAME.fullmatch(name), name
     return f"{name}-{secrets.token_urlsafe(_SECRET_BYTES)}"
 
 

@@ -88,7 +88,11 @@ class Mirror:
         return self._guarded(lambda: self._doc.get_update(state))
 
     def show(self, text: str) -> bytes | None:
-        """Make the document say `text`; return the update for the editors, None if it did."""
+        """Make the document say `text`; return the update for the editors, None if it did.
+
+        Raises:
+            SessionBroken: it cannot be made to.
+        """
         splices = difference(self._text, text)
         if not splices:
             return None
@@ -225,7 +229,10 @@ class Mirror:
             with self._doc.transaction():
                 change()
 
-        self._guarded(transact)
+        try:
+            self._guarded(transact)
+        except UpdateRefused as error:
+            raise SessionBroken(f"a change could not be shown: {error}") from error
         if len(self._updates) != 1:
             raise SessionBroken(f"a change made {len(self._updates)} updates; start it again")
         self._text = str(self._content)

@@ -33,10 +33,11 @@ class Publisher:
         self._failure_count = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to publish what is edited."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin to publish what is edited; return the task, which ends early only by a bug."""
         assert self._task is None
         self._task = asyncio.create_task(self._run(), name="live-publisher")
+        return self._task
 
     def edited(self) -> None:
         """Say that there is something to publish."""

@@ -212,7 +212,13 @@ class LiveServer:
             notice=self._notice,
             broken=self._on_broken,
         )
-        self._publisher.start()
+        self._publisher.start().add_done_callback(self._on_publisher_end)
+
+    def _on_publisher_end(self, task: asyncio.Task[None]) -> None:
+        """Typing on while nothing is published any more would be the worst of ends."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     def _on_broken(self, fault: SessionBroken) -> None:
         if not self._broken.done():

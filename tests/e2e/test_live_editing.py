@@ -241,7 +241,8 @@ async def test_editors_that_cut_characters_at_random_still_show_the_same(folder,
             editors.do(name, "insert", at=0, insert=last)
         await replicas.until(lambda: all(set("ABC") <= set(card.text()) for card in cards))
         final = cards[0].text()
-        for name in names:
+        editors.open("late", here)
+        for name in [*names, "late"]:
             await editors.until_text(name, final)
     assert cards[0].text() == cards[1].text() == replicas.replayed() == final
 

@@ -93,12 +93,13 @@ class MemoryCard:
             self._doc.apply_update(operation)
         self._published_state = self._doc.get_state()
         self._has_edits = False
+        self._claim: str | None = None
         self._callbacks: list[Callable[[], None]] = []
         self.splice_count = 0
         self.publish_count = 0
 
     def text(self) -> str:
-        return str(self._text)
+        return str(self._text) if self._claim is None else self._claim
 
     def splice(self, splices: Sequence[Splice]) -> None:
         text = self.text()
@@ -142,6 +143,12 @@ class MemoryCard:
         if self.text() != before:
             for callback in list(self._callbacks):
                 callback()
+
+    def say(self, text: str) -> None:
+        """Claim another text from now on, as only a broken card would."""
+        self._claim = text
+        for callback in list(self._callbacks):
+            callback()
 
     def write(self, splice: Splice) -> None:
         """Be somebody else who writes: as if it had come from the node."""

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from pycrdt import write_message
 
-from node.live import LiveLimits, LivePortInUse, LiveServer, PaceLimits
+from node.live import LiveLimits, LivePortInUse, LiveServer, PaceLimits, SessionBroken
 from node.live.protocol import read_frame, write_answer, write_question, write_update
 from tests.node.live.replicas import Replicas, Unreachable
 from tests.node.live.yjs import insert_text, update
@@ -185,6 +185,25 @@ async def _answer_the_last_question(socket) -> None:
     await socket.send_bytes(write_update(update(insert_text(5, 0, "late"))))
     await socket.send_bytes(write_answer(b"\x00\x00"))
     assert await closing_code(socket) == 4410
+
+
+async def test_a_session_that_cannot_go_on_says_so_and_still_publishes():
+    replicas = Replicas()
+    card = replicas.card()
+    notices: list[str] = []
+    async with (
+        serving(card, notice=notices.append) as (server, client),
+        connect(client, server) as socket,
+    ):
+        await socket.send_bytes(write_update(update(insert_text(5, 0, "kept"))))
+        await socket.send_bytes(write_question(b"\x00"))
+        for _ in range(2):
+            await socket.receive_bytes()
+        card.say("half a pair: \ud83d")  # what no card may say, and no editor can be sent
+        with pytest.raises(SessionBroken, match="could not be shown"):
+            await asyncio.wait_for(server.wait(), 20)
+    assert replicas.replayed() == "kept"
+    assert len(notices) == 1
 
 
 async def test_an_editor_that_never_answers_does_not_hold_up_the_end():
