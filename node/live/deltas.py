@@ -6,7 +6,7 @@ counts UTF-8 bytes, and a card counts code points. Nothing outside this module c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,12 +116,13 @@ class _Hunk:
 
 def _hunks(old: Sequence[str], new: Sequence[str]) -> list[_Hunk]:
     """Return where two sequences differ, in order; coarsely if they differ too much."""
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
+    start = _common(lambda low, high: old[low:high] == new[low:high], min(len(old), len(new)))
+    tail = _common(
+        lambda low, high: (
+            old[len(old) - high : len(old) - low] == new[len(new) - high : len(new) - low]
+        ),
+        min(len(old), len(new)) - start,
+    )
     old_end, new_end = len(old) - tail, len(new) - tail
     if start == old_end and start == new_end:
         return []
@@ -130,6 +131,18 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> list[_Hunk]:
         return [whole]
     matches = _longest_matches(old[start:old_end], new[start:new_end])
     return [whole] if matches is None else _gaps(matches, whole)
+
+
+def _common(equal: Callable[[int, int], bool], most: int) -> int:
+    """Return how far two sequences are equal: halving, so that whole slices are compared."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if equal(low, middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _longest_matches(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]] | None:

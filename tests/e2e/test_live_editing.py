@@ -178,11 +178,14 @@ async def test_an_editor_that_shares_more_than_the_text_is_told_not_to_come_back
     assert "named 'text'" in notices[0]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_whatever_is_typed_anywhere_shows_everywhere_once(folder, seed):
-    """Every keystroke is a character of its own; what is erased is only dots of the first text."""
+@pytest.mark.parametrize(("seed", "held"), [(1, False), (2, False), (3, True), (4, True)])
+async def test_whatever_is_typed_anywhere_shows_everywhere_once(folder, seed, held):
+    """Every keystroke is a character of its own; what is erased is only dots of the first text.
+
+    Operations arrive at the other replica at once, or only now and then (held).
+    """
     rng = random.Random(seed)
-    replicas = Replicas("." * 60)
+    replicas = Replicas("." * 60, held=held)
     cards = replicas.card(), replicas.card()
     alphabet = [chr(0x4E00 + i) for i in range(300)] + [chr(0x1F300 + i) for i in range(300)]
     typed = rng.sample(alphabet, 400)
@@ -202,8 +205,10 @@ async def test_whatever_is_typed_anywhere_shows_everywhere_once(folder, seed):
             if count % 25 == 24:  # let some of it meet the rest half way
                 seen = typed[count - 12]
                 await replicas.until(lambda seen=seen: seen in replicas.replayed())
+                replicas.deliver()
         for writer, last in zip(writers, "ABCD", strict=True):
             _insert(editors, other, writer, rng.random(), last)
+        replicas.release()
         await replicas.until(lambda: all(set("ABCD") <= set(card.text()) for card in cards))
         final = cards[0].text()
         for name in names:
