@@ -30,3 +30,12 @@ class LivePortInUse(WorldFault):
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(f"port {port} on {host} is in use; choose another, or 0 for any free one")
+
+
+class LiveCannotListen(WorldFault):
+    """The port that editors should connect to cannot be bound."""
+
+    code = "cannot-listen"
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"port {port} on {host} cannot be bound ({reason}); choose another, or 0")

@@ -15,7 +15,7 @@ from typing import Self, cast
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from node.live.admission import Admission, make_room
-from node.live.errors import LivePortInUse, SessionBroken, UpdateRefused
+from node.live.errors import LiveCannotListen, LivePortInUse, SessionBroken, UpdateRefused
 from node.live.pace import Pace, PaceLimits
 from node.live.publishing import Publisher
 from node.live.session import CardText, Session
@@ -131,7 +131,7 @@ class LiveServer:
         """Bind and listen.
 
         Raises:
-            LivePortInUse: the port is taken.
+            LivePortInUse, LiveCannotListen: the port is taken, or not for us.
         """
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         app = web.Application()
@@ -151,7 +151,7 @@ class LiveServer:
             await runner.cleanup()
             if error.errno == errno.EADDRINUSE:
                 raise LivePortInUse(HOST, self._port) from error
-            raise
+            raise LiveCannotListen(HOST, self._port, str(error.strerror)) from error
         try:
             self._open()
             await self._listener.start_serving()
