@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Self, cast
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from node.live.admission import Admission, make_room
+from node.live.connections import Connection
 from node.live.errors import LiveCannotListen, LivePortInUse, SessionBroken, UpdateRefused
 from node.live.pace import Pace, PaceLimits
 from node.live.publishing import Publisher
@@ -27,8 +29,6 @@ CLOSE_REFUSED = 4400
 """y-websocket does not come back after 4400 to 4499: coming back would not help."""
 
 CLOSE_OVER = 4410
-
-_REASON_BYTES_MAX = 123  # RFC 6455, section 5.5
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class LiveServer:
         self._room = make_room(name)
         self._card = card
         self._root = root
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._seat_count = 0
         self._answered = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -151,7 +151,7 @@ class LiveServer:
             await runner.cleanup()
             if error.errno == errno.EADDRINUSE:
                 raise LivePortInUse(HOST, self._port) from error
-            raise LiveCannotListen(HOST, self._port, str(error.strerror)) from error
+            raise LiveCannotListen(HOST, self._port, os.strerror(error.errno or 0)) from error
         try:
             self._open()
             await self._listener.start_serving()
@@ -271,12 +271,12 @@ class LiveServer:
             if self._stopping.is_set():
                 await socket.close(code=CLOSE_OVER)
             else:
-                await self._serve(_Connection(socket, self._limits))
+                await self._serve(Connection(socket, queue_bytes_max=self._limits.queue_bytes_max))
         finally:
             self._seat_count -= 1
         return socket
 
-    async def _serve(self, connection: _Connection) -> None:
+    async def _serve(self, connection: Connection) -> None:
         """Be an editor's other end until it leaves."""
         self._connections.add(connection)
         self._session.join(connection)
@@ -294,7 +294,7 @@ class LiveServer:
             self._answered.set()
             await connection.end()
 
-    async def _converse(self, connection: _Connection) -> None:
+    async def _converse(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         pace = Pace(self._limits.pace, now_s=loop.time())
         async for message in connection.socket:
@@ -310,62 +310,6 @@ class LiveServer:
             if pace.is_flood:
                 self._notice("an editor was disconnected: it sends without end")
                 await connection.close(WSCloseCode.POLICY_VIOLATION, "too many messages")
-
-
-class _Connection:
-    """One editor's socket, and what waits to be sent to it."""
-
-    def __init__(self, socket: web.WebSocketResponse, limits: LiveLimits) -> None:
-        self.socket = socket
-        self._bytes_max = limits.queue_bytes_max
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue()  # bounded by its bytes
-        self._queued_bytes = 0
-        self._closing: asyncio.Task[None] | None = None
-        self._writer = asyncio.create_task(self._write(), name="live-writer")
-
-    def send(self, frame: bytes) -> None:
-        """Send a frame behind all others; cut off an editor that does not read."""
-        if self._closing is not None:
-            return
-        self._queued_bytes += len(frame)
-        if self._queued_bytes > self._bytes_max:
-            self._closing = asyncio.create_task(
-                self.close(WSCloseCode.TRY_AGAIN_LATER, "the editor does not read")
-            )
-            return
-        self._queue.put_nowait(frame)
-
-    async def flush(self) -> None:
-        """Wait until everything is sent, or nothing more can be."""
-        sent = asyncio.create_task(self._queue.join())
-        try:
-            await asyncio.wait([sent, self._writer], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sent.cancel()
-
-    async def close(self, code: int, reason: str) -> None:
-        """Say why, and close."""
-        self._writer.cancel()
-        message = reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore").encode()
-        with contextlib.suppress(ConnectionError):
-            await self.socket.close(code=code, message=message)
-
-    async def end(self) -> None:
-        """Let go of everything."""
-        self._writer.cancel()
-        await asyncio.wait([self._writer])
-        if not self._writer.cancelled():
-            self._writer.result()
-        if self._closing is not None:
-            await self._closing
-
-    async def _write(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            while True:
-                frame = await self._queue.get()
-                self._queued_bytes -= len(frame)
-                await self.socket.send_bytes(frame)
-                self._queue.task_done()
 
 
 class _Closed(asyncio.Protocol):

@@ -9,7 +9,7 @@ from pycrdt import write_message
 
 from node.live import LiveLimits, LivePortInUse, LiveServer, PaceLimits, SessionBroken
 from node.live.protocol import read_frame, write_answer, write_question, write_update
-from tests.node.live.replicas import Replicas, Unreachable
+from tests.node.live.replicas import MemoryCard, Replicas, Unreachable
 from tests.node.live.yjs import insert_text, update
 
 LIMITS = LiveLimits(publish_s=0.01, drain_s=0.2)
@@ -204,6 +204,25 @@ async def test_a_session_that_cannot_go_on_says_so_and_still_publishes():
             await asyncio.wait_for(server.wait(), 20)
     assert replicas.replayed() == "kept"
     assert len(notices) == 1
+
+
+class CrashingCard(MemoryCard):
+    async def publish(self) -> int:
+        raise RuntimeError("a bug in the adapter")
+
+
+async def test_a_bug_while_publishing_does_not_let_anybody_type_on():
+    replicas = Replicas()
+    server = LiveServer(CrashingCard(replicas, 7, replicas.operations, 100), limits=LIMITS)
+    with pytest.raises(RuntimeError, match="a bug in the adapter"):
+        await _type_until_it_ends(server)
+
+
+async def _type_until_it_ends(server: LiveServer) -> None:
+    async with server, aiohttp.ClientSession() as client, connect(client, server) as socket:
+        await socket.send_bytes(write_update(update(insert_text(5, 0, "x"))))
+        with pytest.raises(RuntimeError, match="a bug in the adapter"):
+            await asyncio.wait_for(server.wait(), 20)
 
 
 async def test_an_editor_that_never_answers_does_not_hold_up_the_end():
