@@ -176,6 +176,8 @@ TABLE: Mapping[str, Row] = {
     "bad-answer": Row(502, Exit.DISTRUST, "What answered is not a node"),
     "advert-fault": Row(422, Exit.DISTRUST, "The advert does not hold"),
     "advert-stale": Row(422, Exit.DISTRUST, "The advert is out of its time"),
+    "update-refused": Row(422, Exit.DISTRUST, "The editor sent what a session does not take"),
+    "edits-missing": Row(409, Exit.CONFLICT, "The editor builds on edits that never arrived"),
     "unknown-template": Row(404, Exit.NOT_FOUND, "There is no such template"),
     "unknown-wire-version": Row(422, Exit.DISTRUST, "The bytes are of another version"),
     # The world
@@ -183,6 +185,7 @@ TABLE: Mapping[str, Row] = {
     "card-engine": Row(500, Exit.BUG, "The card's document could not be made"),
     "port-in-use": Row(500, Exit.PORT_IN_USE, "A port is taken"),
     "cannot-listen": Row(500, Exit.SETTINGS, "An address cannot be bound"),
+    "session-broken": Row(503, Exit.BUSY, "The live session cannot go on; start it again"),
     "storage-full": Row(507, Exit.DISK_FULL, "No space is left"),
     "store-newer": Row(500, Exit.STORE_NEWER, "The data is of a newer program"),
     "storage-corrupt": Row(500, Exit.STORE_FAULT, "A database is damaged"),
