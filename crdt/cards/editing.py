@@ -22,7 +22,14 @@ from crdt.cards.updates import (
     Update,
     parse_captured,
 )
-from crdt.cards.values import KEY_BYTES_MAX, VALUE_DEPTH_MAX, Json, canonical_value, number_fault
+from crdt.cards.values import (
+    KEY_BYTES_MAX,
+    NUMBER_MAX,
+    VALUE_DEPTH_MAX,
+    Json,
+    canonical_value,
+    number_fault,
+)
 from crdt.cards.weaving import CLIENT, Weaver, merged
 from crdt.errors import MalformedBytes, UserFault
 from crdt.ids import OperationId, PublicKey
@@ -134,6 +141,10 @@ def edit_card(document: CardDocument, change: Callable[[CardDraft], None]) -> by
         table, update = _retabled(update, document.weaver())
         if not update.deletions and all(one.kind in (GC, DELETED) for one in update.structs):
             return None
+        if not document.has_room(update):
+            raise UserFault(
+                "the card is full: a checkpoint opens a new era, where it is small again"
+            )
         if document.seed is not None and document.seed not in table:
             table.append(document.seed)
         return open_card(encode_card(table, update)).raw
@@ -248,11 +259,14 @@ def _checked_name(name: str, what: str) -> None:
         raise UserFault(str(error)) from error
 
 
-def _check_value(value: Json, depth: int = 0) -> None:
+def _check_value(value: object, depth: int = 0) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int | float):
-        fault = "a number too large" if abs(value) > 2**53 else number_fault(float(value))
+        # An int may be too large to be a float at all.
+        if isinstance(value, int) and abs(value) > NUMBER_MAX:
+            raise UserFault("a number beyond 2**53 - 1")
+        fault = number_fault(float(value))
         if fault:
             raise UserFault(fault)
     elif isinstance(value, str):
@@ -260,11 +274,19 @@ def _check_value(value: Json, depth: int = 0) -> None:
     elif depth >= VALUE_DEPTH_MAX:
         raise UserFault(f"a value nested deeper than {VALUE_DEPTH_MAX}")
     elif isinstance(value, Mapping):
-        for key, one in cast("Mapping[str, Json]", value).items():
-            _check_text(key)
-            if len(key.encode()) > KEY_BYTES_MAX:
-                raise UserFault(f"the key {key[:40]!r} is over {KEY_BYTES_MAX} bytes")
+        for key, one in cast("Mapping[object, object]", value).items():
+            _check_key(key)
+            _check_value(one, depth + 1)
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[object]", value):
             _check_value(one, depth + 1)
     else:
-        for one in value:
-            _check_value(one, depth + 1)
+        raise UserFault(f"a {type(value).__name__} is no value of a card")
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise UserFault(f"a {type(key).__name__} as a key; keys are text")
+    _check_text(key)
+    if len(key.encode()) > KEY_BYTES_MAX:
+        raise UserFault(f"the key {key[:40]!r} is over {KEY_BYTES_MAX} bytes")
