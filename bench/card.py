@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from crdt import OperationId, PublicKey, sha3
 from crdt.cards import (
@@ -73,8 +73,12 @@ def make_raw(count: int) -> list[bytes]:
     writers = [raw_document(client) for client in (1, 2)]
     texts = [text for _, text in writers]
     updates: list[bytes] = []
+
+    def on_change(event: Any) -> None:
+        updates.append(event.update)
+
     for writer, _ in writers:
-        writer.observe(lambda event: updates.append(event.update))
+        writer.observe(on_change)
     texts[0].insert(0, SEED.text)
     writers[1][0].apply_update(updates[-1])
     del updates[1:]
@@ -91,7 +95,7 @@ def raw_document(client: int) -> tuple[Any, Any]:
     """Return a pycrdt document and its text."""
     from pycrdt import Doc, Text
 
-    document: Any = Doc(client_id=client)
+    document = cast("Any", Doc(client_id=client))
     return document, document.get("text", type=Text)
 
 
