@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from crdt.cards.contents import Card
 from crdt.cards.parts import CardPart, SeedChoice
 from crdt.cards.seeds import Seed
-from crdt.cards.updates import Range, Struct, Update, pieces_of
+from crdt.cards.updates import Range, Struct, Update, content_bytes_of, pieces_of
 from crdt.cards.weaving import CLIENT, Weaver, joined_update
-from crdt.errors import MalformedBytes
+from crdt.errors import CardEngineFault, MalformedBytes
 from crdt.ids import OperationId, short
 from crdt.wire import Value, decode, encode, has_head, sha3
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PIECES_MAX = 32_768
 """Structs and deleted ranges of one era's card. Hostile ones rebuild in a second (measured); root
 opens a new era before honest ones are that many."""
-CLOCKS_TOTAL_MAX = 2**20
-"""Clocks of one era's card: a million UTF-16 units were ever written, and 2 MB of memory."""
+CONTENT_BYTES_MAX = 4 * 2**20
+"""Text and values that were ever written in one era's card: 64 bodies full of them."""
 SNAPSHOT_TAG = "hansa/card-snapshot"
 SNAPSHOT_VERSION = 0
 SNAPSHOT_BYTES_MAX = 16 * 2**20
@@ -39,6 +39,7 @@ class CardDocument:
         self._choice = SeedChoice().after(parts)
         self._weaver: Weaver | None = None
         self._pieces = 0
+        self._content_bytes = 0
         self._full = False
         self._content: Card | None = None
 
@@ -123,9 +124,9 @@ class CardDocument:
 
     def has_room(self, update: Update) -> bool:
         """Whether an operation that does this would count, were it the next."""
-        length = self.weaver().clock + update.length
         pieces = self._pieces + pieces_of(update)
-        return not self._full and pieces <= PIECES_MAX and length <= CLOCKS_TOTAL_MAX
+        content_bytes = self._content_bytes + content_bytes_of(update)
+        return not self._full and pieces <= PIECES_MAX and content_bytes <= CONTENT_BYTES_MAX
 
     def state(self) -> bytes:
         """Return the document as one update of the engine's, for a scratch copy."""
@@ -175,12 +176,17 @@ class CardDocument:
         # Once one does not fit, none after it counts: so a document can grow at its end.
         self._full = self._full or not self.has_room(update)
         self._pieces += pieces_of(update)
+        self._content_bytes += content_bytes_of(update)
         return not self._full
 
     def _apply(self, structs: list[Struct], deletions: list[Range]) -> None:
         if structs or deletions:
             last = self._parts[-1].id
-            self._engine.apply(joined_update(structs, deletions), f"a card up to {short(last)}")
+            what = f"a card up to {short(last)}"
+            self._engine.apply(joined_update(structs, deletions), what)
+            # What the engine cannot integrate it keeps aside without a word.
+            if self._engine.clock() != self.weaver().clock:
+                raise CardEngineFault(f"{what}: not all of it was integrated")
 
 
 def _in_order(parts: Iterable[CardPart]) -> list[CardPart]:

@@ -69,6 +69,8 @@ class Weaver:
 
         All that it refers to was woven before; parts come in canonical order.
         """
+        missing = [one.hex() for one in part.table if one not in self._bases]
+        assert not missing, f"{part.id.hex()} was given without {missing}, which it refers to"
         self._parts[part.id] = part
         self._bases[part.id] = self.clock
         self._woven.append((self.clock, part.id))

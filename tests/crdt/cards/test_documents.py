@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import crdt.cards.documents as documents
 from crdt.cards import Card, CardDocument, CardPart, Seed
 from crdt.cards.engine import Engine
-from crdt.cards.updates import STRING, Struct
+from crdt.cards.updates import STRING, Struct, encode_update
 from crdt.errors import CardEngineFault, UserFault
 from tests.crdt.cards.model import slow_card
 from tests.crdt.cards.worlds import make_world
@@ -231,6 +231,18 @@ def test_a_document_grows_only_at_its_end_and_only_by_cards_of_its_seed() -> Non
     assert document.extended([]) is document
 
 
+def test_a_document_does_not_grow_by_a_card_that_makes_a_seed_count_that_was_void_text() -> None:
+    first, second = seed("first"), seed("second", name="second", depth=2)
+    thief = edit([second], writes("x"), depth=3)
+    on_thief = forged(structs(Struct(0, 1, STRING, left=(1, 0), content=b"\x01y")), thief, depth=4)
+    known = [first, second, void(thief), on_thief]
+    document = CardDocument.of(known)
+    assert sorted(document.content().text) == sorted("yfirst")
+    on_second = edit([second], writes("2"), depth=5)
+    assert document.extended([on_second]) is None
+    assert sorted(shown(*known, on_second).text) == sorted("y2second")
+
+
 def test_a_snapshot_is_of_these_parts_this_engine_and_undamaged() -> None:
     start = seed("text")
     part = edit([start], writes("1"))
@@ -261,6 +273,25 @@ def test_a_full_card_takes_nothing_more_in_whatever_order_it_is_read(monkeypatch
     assert grown.content().text == "hhhx"
     with pytest.raises(UserFault, match="the card is full"):
         edit([start, fits, too_much], writes("y"))
+
+
+def test_a_card_full_of_bytes_is_full_too(monkeypatch) -> None:
+    start = seed("x")
+    long, short = edit([start], writes("y" * 19)), edit([start], writes("z"), name="z", depth=3)
+    monkeypatch.setattr(documents, "CONTENT_BYTES_MAX", 20)
+    assert shown(start, long, short).text == "x"
+    # Once it is void, nobody refers to it and it takes no room.
+    assert shown(start, void(long), short).text == "zx"
+
+
+def test_what_the_engine_keeps_aside_is_a_fault() -> None:
+    engine = Engine(1)
+    gap = structs(Struct(0, 1, STRING, parent="text", content=b"\x01h"))
+    engine.apply(encode_update(gap, client=1, clock=5), "a gap")
+    assert engine.clock() == 0
+    engine.apply(encode_update(gap, client=2), "another client")
+    with pytest.raises(CardEngineFault):
+        engine.clock()
 
 
 def test_what_the_engine_throws_becomes_a_fault_that_names_the_operation() -> None:

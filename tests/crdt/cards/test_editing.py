@@ -136,6 +136,15 @@ def test_what_cannot_be_is_the_callers_fault(change) -> None:
         edit_card(CardDocument.of([seed("text")]), change)
 
 
+def test_what_a_change_raises_passes_through() -> None:
+    def change(draft) -> None:
+        draft.splice(0, 0, "x")
+        raise LookupError("of the caller's own")
+
+    with pytest.raises(LookupError):
+        edit_card(CardDocument.of([seed("text")]), change)
+
+
 def nested(depth: int):
     value: object = 1
     for _ in range(depth):

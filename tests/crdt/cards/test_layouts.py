@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crdt import CausalFault, MalformedBytes, NotAuthorised
-from crdt.cards import Seed, layout_of_seed
+from crdt.cards import Seed, layout_of_seed, layouts_of
 from crdt.cards.updates import ANY, DELETED, GC, MAP, STRING, Struct
 from crdt.cards.values import TRUE
+from tests.crdt.cards.worlds import make_world
 from tests.crdt.cards.writing import ANN, BEN, body_of, edit, judge, seed, structs
 
 SEED = seed("ab😀cd", "x", "y")  # clocks 0..5 text (2 and 3 one character), 6 and 7 tags
@@ -43,6 +46,12 @@ def test_a_seed_lays_out_its_text_then_tags_then_evaluations() -> None:
     assert layout.run_at(5).place.name == "b"
 
 
+@given(st.integers(0, 2**40))
+def test_layouts_can_be_made_again_from_parts_that_were_checked(number: int) -> None:
+    world = make_world(number, seeds=2)
+    assert layouts_of(world.judged(0.3)) == world.layouts
+
+
 def test_what_an_editor_writes_passes() -> None:
     part = edit([SEED], lambda draft: (draft.splice(1, 2, "é😀"), draft.add_tag("z")))
     layout = judge(part.content, SEED)
@@ -63,7 +72,8 @@ GOOD = {
 }
 
 FAULTS = {
-    "past the end": structs(text(left=(1, 8))),
+    "text past the end": structs(text(left=(1, 8))),
+    "a tag past the end": structs(tag(left=(1, 8))),
     "into a character, from the left": structs(text(left=(1, 2))),
     "into a character, from the right": structs(text(left=(1, 1), right=(1, 3))),
     "text after a tag": structs(text(left=(1, 6))),
