@@ -93,6 +93,12 @@ def test_a_replacement_leaves_others_edits_alone() -> None:
     assert shown(start, mine, theirs).text == "The slow brown wolf"
 
 
+def test_unrelated_words_are_not_spliced_from_each_others_letters() -> None:
+    start = seed("All work and no play makes a dull model.")
+    part = edit([start], lambda draft: draft.replace_text("Play comes after long hours of labour."))
+    assert len(part.update.structs) < 10
+
+
 def test_a_replacement_of_everything_takes_bounded_work() -> None:
     old, new = "ab" * 30_000, "ba c" * 14_000
     assert len(old) * len(new) > DIFF_WORK_MAX
@@ -100,6 +106,17 @@ def test_a_replacement_of_everything_takes_bounded_work() -> None:
     part = edit([seed(old)], lambda draft: draft.replace_text(new))
     assert time.process_time() - started < 5
     assert shown(seed(old), part).text == new
+
+
+def test_a_replacement_of_every_other_word_still_fits_an_operation() -> None:
+    old = "".join(f"{number} " for number in range(5000))
+    new = "".join(f"{number} " if number % 2 else "x " for number in range(5000))
+    assert len(old.split()) * len(new.split()) > DIFF_WORK_MAX
+    shorter_old, shorter_new = old[:6000], new[:6000]
+    for before, after_ in ((old, new), (shorter_old, shorter_new)):
+        start = seed(before)
+        part = edit([start], lambda draft, text=after_: draft.replace_text(text))
+        assert shown(start, part).text == after_
 
 
 def test_indices_are_of_characters() -> None:
