@@ -80,7 +80,17 @@ from crdt.replica import (
 )
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
 from crdt.sync import SyncMachine
-from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural, sha3
+from crdt.wire import (
+    array,
+    decode,
+    decode_loosely,
+    encode,
+    field,
+    fixed_bytes,
+    has_head,
+    natural,
+    sha3,
+)
 
 __all__ = [
     "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "GOSSIP_BYTES_MAX", "ITEM_BYTES_MAX", "LOCAL",
@@ -94,8 +104,8 @@ __all__ = [
     "RequestFailed", "RequestReceived", "SendRequest", "Settled", "Signed", "SigningKey",
     "Slot", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncStatus",
     "UserFault", "Verdict", "WakeAt", "WorldFault", "WrongNetwork", "array", "check_gossip",
-    "decode", "encode", "field", "fixed_bytes", "has_head", "id_from_hex", "is_slug",
-    "make_genesis",
+    "decode", "decode_loosely", "encode", "field", "fixed_bytes", "has_head", "id_from_hex",
+    "is_slug", "make_genesis",
     "make_operation", "natural", "network_id", "open_genesis", "open_operation", "pack_item",
     "parse_operation", "peer_id_of", "public_key_of", "record_id", "seal", "sha3", "short",
     "slug_of", "unpack_item", "verify", "verify_digest",

@@ -44,6 +44,20 @@ def decode(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
     Raises:
         MalformedBytes: too long, not msgpack, not one array, not canonical, or of a banned type.
     """
+    parts = decode_loosely(raw, bytes_max=bytes_max)
+    _check_types(parts)
+    return parts
+
+
+def decode_loosely(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
+    """Return as `decode` does, but for the types: there may be floats, and arrays of any depth.
+
+    For a caller who holds every element to its exact type, nested ones too, so that looking at each
+    once more would be for nothing.
+
+    Raises:
+        MalformedBytes: too long, not msgpack, not one array, or not canonical.
+    """
     if len(raw) > bytes_max:
         raise MalformedBytes(f"{len(raw)} bytes where at most {bytes_max} are allowed")
     try:
@@ -55,9 +69,7 @@ def decode(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
         raise MalformedBytes(f"not msgpack: {type(error).__name__}: {str(error)[:100]}") from error
     if again != raw:
         raise MalformedBytes("not the canonical encoding: encoding it again gives other bytes")
-    parts = array(value, "the whole")
-    _check_types(parts)
-    return parts
+    return array(value, "the whole")
 
 
 def field(value: object, kind: type[T], what: str) -> T:

@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from crdt import BODY_BYTES_MAX, MalformedBytes, RecordKind, array, decode, encode, has_head, sha3
+from crdt import (
+    BODY_BYTES_MAX,
+    MalformedBytes,
+    RecordKind,
+    array,
+    decode_loosely,
+    encode,
+    has_head,
+    sha3,
+)
 from registry.agents import AIAgent
 from registry.errors import BadRecord, InvalidRecord, Problem
 from registry.fields import Other
@@ -46,6 +55,11 @@ _CLASSES: Mapping[RecordKind, tuple[type[AIModel | AIAgent], tuple[str, ...]]] =
     RecordKind.AGENT: (AIAgent, AGENT_FIELDS),
 }
 
+_VALIDATORS = {
+    kind: (fields, TypeAdapter(class_).validator.validate_python)
+    for kind, (class_, fields) in _CLASSES.items()
+}
+"""Each kind's fields in order, and pydantic's own validator: on every put's way."""
 _NESTED = (Price, Split, BaseModelShare, ModelResourceRequirements, AgentResourceRequirements)
 """What is written as its fields in order: pydantic keeps `__dict__` in the order of the class,
 whatever the order of the input (a test holds it to that)."""
@@ -81,8 +95,8 @@ def decode_record(kind: RecordKind, body: bytes) -> AIModel | AIAgent:
         MalformedBytes: not canonical bytes.
         BadRecord: not a valid record of this kind, or not spelt as `encode_record` does.
     """
-    parts = decode(body, bytes_max=BODY_BYTES_MAX)
-    class_, fields = _CLASSES[kind]
+    parts = decode_loosely(body, bytes_max=BODY_BYTES_MAX)  # the schema is strict about types
+    fields, validated = _VALIDATORS[kind]
     if not has_head(parts, _HEADER + len(fields), SCHEMA_VERSION, int(kind)):
         raise BadRecord(
             f"a {kind.name.lower()} is {_HEADER + len(fields)} fields of schema {SCHEMA_VERSION}"
@@ -94,7 +108,7 @@ def decode_record(kind: RecordKind, body: bytes) -> AIModel | AIAgent:
             for name, read_array in _READERS[kind]
             if (value := given[name]) and type(value) is tuple
         }
-        record = class_.model_validate({**given, **read})
+        record: AIModel | AIAgent = validated({**given, **read})
     except MalformedBytes as error:
         raise BadRecord(str(error)) from error
     except ValidationError as error:

@@ -154,7 +154,25 @@ def test_records_with_another_value_in_a_field(
 @pytest.mark.parametrize("body", BODIES, ids=["model", "bare", "agent"])
 @pytest.mark.parametrize(
     "value",
-    [None, True, False, 0, 1, 1.0, "", b"", (), ((),), (None,), (1, 2), ("a", "a"), ("b", "a")],
+    [
+        None,
+        True,
+        False,
+        0,
+        1,
+        1.0,
+        "",
+        b"",
+        (),
+        ((),),
+        (None,),
+        (1, 2),
+        ("a", "a"),
+        ("b", "a"),
+        ("a", 1.0),
+        msgpack.Timestamp(0),
+        (((((((((((((((((((),),),),),),),),),),),),),),),),),),),
+    ],
     ids=repr,
 )
 def test_every_field_with_what_looks_alike(body: tuple[RecordKind, bytes], value: Any) -> None:
