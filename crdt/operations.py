@@ -259,7 +259,7 @@ def _sorted_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:
     raw = array(value, what)
     if len(raw) > count_max:
         raise MalformedBytes(f"{len(raw)} {what}; at most {count_max}")
-    ids = tuple(fixed_bytes(one, 32, what) for one in raw)
-    if any(a >= b for a, b in itertools.pairwise(ids)):
+    ids = tuple([fixed_bytes(one, 32, what) for one in raw])
+    if len(ids) > 1 and any(a >= b for a, b in itertools.pairwise(ids)):
         raise MalformedBytes(f"{what} are not sorted and unique")
     return ids
