@@ -1,0 +1,455 @@
+"""The slow reading of the rules, against examples by hand and the properties the page promises."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.crdt import reference as ref
+from tests.crdt.reference import RefCard, RefEntry, RefOperation
+from tests.crdt.stories import RECORD, RECOVERY, ROOT, Story
+from tests.sim.attacks import draw_world
+from tests.sim.press import Paper
+from tests.sim.worlds import View, World
+
+BOB, EVE = b"bob", b"eve"
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+# Entries
+
+
+@pytest.mark.parametrize(
+    ("type_", "by", "valid"),
+    [
+        (ref.ADD_KEY, ROOT, True), (ref.ADD_KEY, RECOVERY, True), (ref.ADD_KEY, BOB, False),
+        (ref.REVOKE, ROOT, True), (ref.REVOKE, RECOVERY, True), (ref.REVOKE, BOB, False),
+        (ref.ROTATE_ROOT, ROOT, True), (ref.ROTATE_ROOT, RECOVERY, True),
+        (ref.SET_RECOVERY, ROOT, False), (ref.SET_RECOVERY, RECOVERY, True),
+        (ref.ADOPT, ROOT, False), (ref.ADOPT, RECOVERY, True), (7, ROOT, False),
+    ],
+)  # fmt: skip
+def test_who_signs_an_entry(story: Story, type_: int, by: bytes, valid: bool) -> None:
+    start = story.add(BOB, "genesis")
+    key = None if type_ == ref.ADOPT else BOB if type_ == ref.REVOKE else b"new"
+    story.entry("entry", type_, start, by=by, key=key)
+    assert story.is_valid("entry") == valid
+
+
+@pytest.mark.parametrize("type_", [ref.ADD_KEY, ref.ROTATE_ROOT, ref.SET_RECOVERY])
+@pytest.mark.parametrize("key", [ROOT, RECOVERY, BOB])
+def test_a_key_has_one_role_for_ever(story: Story, type_: int, key: bytes) -> None:
+    gone = story.revoke(BOB, story.add(BOB, "genesis"))
+    story.entry("again", type_, gone, by=RECOVERY, key=key)
+    assert not story.is_valid("again")
+
+
+def test_a_key_may_be_on_two_branches(story: Story) -> None:
+    story.add(BOB, "genesis")
+    story.entry("other", ref.ADD_KEY, "genesis", key=BOB, capabilities=ref.EDITOR)
+    assert story.is_valid("other")
+
+
+def test_a_genesis_needs_two_keys() -> None:
+    alone = RefEntry(b"g", ref.GENESIS, b"g", None, ROOT, ROOT, ROOT)
+    assert not ref.valid_entries([alone])
+
+
+def test_only_a_delegate_is_revoked_and_once(story: Story) -> None:
+    gone = story.revoke(BOB, story.add(BOB, "genesis"))
+    story.entry("twice", ref.REVOKE, gone, key=BOB)
+    story.entry("stranger", ref.REVOKE, gone, key=EVE)
+    story.entry("root", ref.REVOKE, gone, key=ROOT)
+    assert not any(story.is_valid(one) for one in ("twice", "stranger", "root"))
+
+
+def test_a_path_has_an_end(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ref, "PATH_MAX", 3)
+    third = story.add(EVE, story.add(BOB, "genesis"))
+    story.add(b"one more", third)
+    assert story.is_valid(third)
+    assert not story.is_valid(f"add one more after {third}")
+
+
+# The case table of section 1, row by row
+
+
+def test_a_stolen_delegate_key_is_void_but_for_what_is_kept(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("good", added, by=BOB)
+    story.put("better", added, "good", by=BOB)
+    story.put("thief's", added, "better", by=BOB)
+    story.put("backdated", added, "good", by=BOB)
+    story.revoke(BOB, added, keep=("better",))
+    assert story.effective == {"good", "better"}
+    assert story.winner == "better"
+
+
+def test_what_the_root_endorsed_survives_a_revocation(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("good", added, by=BOB)
+    story.put("root's", added, "good")
+    story.put("backdated", added, "good", by=BOB)
+    story.revoke(BOB, added)
+    assert story.effective == {"good", "root's"}
+
+
+def test_recovery_rotates_behind_what_a_thief_appended(story: Story) -> None:
+    thiefs = story.add(EVE, "genesis")
+    story.put("eve's", thiefs, by=EVE)
+    new = story.rotate(b"root 2", thiefs, by=RECOVERY)
+    story.revoke(EVE, new, by=RECOVERY)
+    assert story.trunk == ["genesis", thiefs, new, "revoke eve"]
+    assert story.effective == set()
+
+
+def test_recovery_rotates_before_what_a_thief_appended(story: Story) -> None:
+    thiefs = story.rotate(EVE, "genesis")
+    story.put("eve's", thiefs, by=EVE)
+    new = story.rotate(b"root 2", "genesis", by=RECOVERY)
+    story.put("honest", new, by=b"root 2")
+    assert not story.frozen
+    assert story.trunk == ["genesis", new]
+    assert story.effective == {"honest"}
+
+
+def test_a_fork_at_an_old_entry_freezes_until_recovery_adopts(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("bob's", added, by=BOB)
+    thiefs = story.add(EVE, "genesis")
+    story.put("eve's", thiefs, by=EVE)
+    assert story.frozen
+    assert story.trunk == ["genesis"]
+    adopted = story.adopt(added)
+    assert not story.frozen
+    assert story.trunk == ["genesis", added, adopted]
+    assert story.effective == {"bob's"}
+
+
+def test_two_machines_of_one_owner_are_the_same_fork(story: Story) -> None:
+    story.put("before", "genesis")
+    story.add(BOB, "genesis")
+    second = story.add(EVE, "genesis")
+    assert story.frozen
+    assert story.effective == {"before"}
+    story.adopt(second)
+    assert story.trunk[1] == second
+
+
+def test_a_revocation_behind_a_fork_has_no_effect_while_frozen(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("bob's", added, by=BOB)
+    gone = story.revoke(BOB, added)
+    assert story.effective == set()
+    story.add(EVE, added)
+    assert story.effective == {"bob's"}
+    story.adopt(gone)
+    assert story.effective == set()
+
+
+def test_a_retired_root_counts_only_if_endorsed_or_kept(story: Story) -> None:
+    story.put("first", "genesis")
+    story.put("second", "genesis", "first")
+    new = story.rotate(b"root 2", "genesis", by=RECOVERY, keep=("first",))
+    assert story.effective == {"first"}
+    story.put("endorsing", new, "second", by=b"root 2")
+    story.put("backdated", "genesis", "first")
+    assert story.effective == {"first", "second", "endorsing"}
+    story.add(EVE, "genesis")
+    assert story.trunk == ["genesis", new]
+
+
+def test_recovery_on_two_branches_freezes_for_good(story: Story) -> None:
+    first, second = story.add(BOB, "genesis"), story.add(EVE, "genesis")
+    one, two = story.adopt(first), story.adopt(second)
+    story.adopt(one), story.adopt(two)
+    assert story.frozen
+    assert story.trunk == ["genesis"]
+
+
+def test_a_retired_recovery_key_can_freeze(story: Story) -> None:
+    story.entry("new", ref.SET_RECOVERY, "genesis", by=RECOVERY, key=b"recovery 2")
+    story.adopt("genesis")
+    assert story.frozen
+
+
+def test_a_fork_inside_a_branch_is_settled_by_the_recovery_key_of_its_state(story: Story) -> None:
+    moved = story.entry("new", ref.SET_RECOVERY, "genesis", by=RECOVERY, key=b"recovery 2")
+    story.add(BOB, moved)
+    story.add(EVE, moved)
+    story.adopt(f"add bob after {moved}", by=RECOVERY)
+    assert not story.is_valid(f"adopt add bob after {moved}")
+    assert story.frozen
+    story.adopt(f"add eve after {moved}", by=b"recovery 2")
+    assert not story.frozen
+
+
+# Operations
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "allowed"),
+    [
+        (ref.MAINTAINER, {ref.PUT, ref.CARD, ref.DELETE}),
+        (ref.EDITOR, {ref.CARD}),
+        (ref.EVALUATOR, set()),
+        (0, set()),
+    ],
+)
+def test_what_a_delegate_may(story: Story, capabilities: int, allowed: set[int]) -> None:
+    added = story.add(BOB, "genesis", capabilities)
+    story.put("base", "genesis")
+    for type_ in (ref.PUT, ref.CARD, ref.DELETE, 5):
+        story.operation(str(type_), type_, added, "base", by=BOB)
+    story.checkpoint("4", added, by=BOB)
+    assert {int(one) for one in "12345" if story.is_valid(one)} == allowed
+
+
+def test_the_root_may_everything(story: Story) -> None:
+    story.put("base", "genesis")
+    for type_ in (ref.PUT, ref.CARD, ref.DELETE, 5):
+        story.operation(str(type_), type_, "genesis", "base")
+    story.checkpoint("4", "genesis")
+    assert all(story.is_valid(one) for one in "12345")
+    assert "5" not in story.effective
+
+
+def test_an_evaluator_writes_only_its_own_evaluations(story: Story) -> None:
+    added = story.add(BOB, "genesis", ref.EVALUATOR)
+    story.put("base", "genesis")
+    story.card("own", added, "base", by=BOB, card=RefCard(evals=frozenset({BOB})))
+    story.card("other's", added, "base", by=BOB, card=RefCard(evals=frozenset({EVE})))
+    story.card("text", added, "base", by=BOB, card=RefCard(plain=True))
+    story.card("root's", added, "base", card=RefCard(evals=frozenset({BOB})))
+    valid = {one for one in ("own", "other's", "text", "root's") if story.is_valid(one)}
+    assert valid == {"own"}
+
+
+def test_a_scope_is_kept_to(story: Story) -> None:
+    added = story.add(BOB, "genesis", scope=(RECORD,))
+    story.put("here", added, by=BOB)
+    story.put("there", added, by=BOB, record=b"elsewhere")
+    assert story.is_valid("here")
+    assert not story.is_valid("there")
+
+
+def test_rights_are_those_of_the_cited_entry(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    gone = story.revoke(BOB, added)
+    story.put("too early", "genesis", by=BOB)
+    story.put("in time", added, by=BOB)
+    story.put("too late", gone, by=BOB)
+    valid = {one for one in ("too early", "in time", "too late") if story.is_valid(one)}
+    assert valid == {"in time"}
+
+
+def test_predecessors_are_of_one_record_and_era(story: Story) -> None:
+    story.put("base", "genesis")
+    story.put("other record", "genesis", "base", record=b"elsewhere")
+    opened = story.checkpoint("checkpoint", "genesis")
+    story.put("in era", "genesis", opened)
+    story.put("claims the first", "genesis", opened, era="")
+    story.put("claims the new", "genesis", "base", era="checkpoint")
+    story.put("both", "genesis", "base", opened)
+    story.put("nowhere", "genesis", era="checkpoint")
+    assert {name for name in story.operations if story.is_valid(name)} == {
+        "base", "checkpoint", "in era",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 4, 2**32 - 1])
+def test_depth_is_computed(story: Story, depth: int) -> None:
+    story.put("one", "genesis")
+    story.put("two", "genesis", "one")
+    story.put("three", "genesis", "one", "two", depth=depth)
+    assert not story.is_valid("three")
+
+
+def test_only_a_first_put_and_a_checkpoint_cite_nothing(story: Story) -> None:
+    story.put("put", "genesis")
+    story.delete("delete", "genesis")
+    story.card("card", "genesis")
+    story.operation("unknown", 5, "genesis")
+    story.checkpoint("checkpoint", "genesis")
+    valid = {name for name in story.operations if story.is_valid(name)}
+    assert valid == {"put", "checkpoint"}
+
+
+def test_a_reference_is_into_the_past_and_within_it(story: Story) -> None:
+    story.put("base", "genesis")
+    story.card("text", "genesis", "base", length=5)
+
+    def refer(name: str, to: bytes, count: int, *cites: str) -> None:
+        card = RefCard(references=frozenset({(to, count)}), plain=True)
+        story.card(name, "genesis", *cites, card=card)
+
+    refer("within", b"text", 5, "text")
+    refer("beyond", b"text", 6, "text")
+    refer("not in the past", b"text", 1, "base")
+    refer("unknown", b"nothing", 1, "text")
+    assert story.is_valid("within")
+    assert not any(story.is_valid(one) for one in ("beyond", "not in the past", "unknown"))
+
+
+# What shows
+
+
+def test_the_greatest_head_wins_and_the_others_are_conflicts(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("base", added)
+    story.put("b", added, "base")
+    story.put("a", added, "base")
+    story.put("bob 1", added, "base", by=BOB)
+    story.put("bob 2", added, "bob 1", by=BOB)
+    assert story.winner == "b"
+    assert story.conflicts == ["a", "bob 2"]
+
+
+def test_a_later_epoch_outranks_the_root_of_an_earlier_one(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("base", added)
+    story.put("old root's", added, "base")
+    story.delete("old root's delete", added, "base")
+    new = story.rotate(b"root 2", added, keep=("old root's", "old root's delete"))
+    story.put("bob's", new, "base", by=BOB)
+    assert story.winner == "bob's"
+
+
+def test_a_delete_outranks_depth_but_not_the_root(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("base", added)
+    story.delete("bob's delete", added, "base", by=BOB)
+    story.put("bob's deeper", added, story.put("bob's", added, "base", by=BOB), by=BOB)
+    assert story.winner == "bob's delete"
+    assert story.state
+    assert story.state.deleted
+    story.put("root's", added, "base")
+    assert story.winner == "root's"
+
+
+def test_a_put_that_cites_a_delete_revives(story: Story) -> None:
+    story.delete("gone", "genesis", story.put("base", "genesis"))
+    story.put("back", "genesis", "gone")
+    assert story.winner == "back"
+    assert story.conflicts == []
+
+
+def test_a_fact_is_covered_through_cards_and_void_operations(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("base", added)
+    story.put("void", added, "base", by=BOB)
+    story.card("note", added, "void")
+    story.put("top", added, "note")
+    assert story.winner == "top"
+    assert story.conflicts == []
+    assert story.heads == ["top"]
+
+
+def test_cards_do_not_cover_facts_from_showing(story: Story) -> None:
+    story.card("note", "genesis", story.put("base", "genesis"))
+    assert story.winner == "base"
+    assert story.heads == ["note"]
+
+
+def test_an_unknown_type_never_shows_but_its_root_endorses(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("good", added, by=BOB)
+    story.operation("odd", 77, added, "good")
+    story.revoke(BOB, added)
+    assert story.effective == {"good"}
+    assert story.heads == ["good"]
+
+
+def test_a_record_without_effective_facts_does_not_show(story: Story) -> None:
+    added = story.add(BOB, "genesis")
+    story.put("good", added, by=BOB)
+    story.card("note", added, "good")
+    # The root's card endorses; without it there is nothing.
+    story.revoke(BOB, added)
+    assert story.winner == "good"
+    del story.operations["note"]
+    assert story.state is None
+
+
+def test_the_era_is_the_greatest_checkpoint_by_epoch_number_and_id(story: Story) -> None:
+    story.put("base", "genesis")
+    story.checkpoint("c1", "genesis", 1)
+    assert story.state
+    assert (story.winner, story.state.era) == ("c1", b"c1")
+    story.put("in c1", "genesis", "c1")
+    assert story.winner == "in c1"
+    story.checkpoint("c2", "genesis", 2)
+    story.checkpoint("a2", "genesis", 2)
+    assert story.state.era == b"c2"
+    assert story.heads == ["c2"]
+    new = story.rotate(b"root 2", "genesis", keep=("c2",))
+    assert story.state.era == b"c2"
+    story.checkpoint("d1", new, 1, by=b"root 2")
+    assert story.state.era == b"d1"
+
+
+def test_a_checkpoint_that_lost_its_effect_gives_the_era_back(story: Story) -> None:
+    story.put("base", "genesis")
+    story.checkpoint("c1", "genesis")
+    story.put("in c1", "genesis", "c1")
+    story.rotate(b"root 2", "genesis", keep=("base",))
+    assert story.winner == "base"
+
+
+def test_a_checkpoint_without_facts_counts_as_a_delete(story: Story) -> None:
+    story.checkpoint("c1", "genesis", has_facts=False)
+    assert story.state
+    assert story.state.deleted
+    story.put("back", "genesis", "c1")
+    assert not story.state.deleted
+
+
+def test_the_next_write_cites_at_most_16_the_winner_first(story: Story) -> None:
+    story.put("base", "genesis")
+    for number in range(20):
+        story.put(f"put {number:02}", "genesis", "base")
+    cited = ref.cited_next(story.valid, story.valid_entries)
+    assert [one.id.decode() for one in cited] == [f"put {n:02}" for n in range(19, 3, -1)]
+
+
+# Properties, over drawn worlds
+
+
+def world_of(seed: int) -> World:
+    return draw_world(seed, Paper())
+
+
+def view_of(world: World, count: int | None = None, drop: frozenset[bytes] = frozenset()) -> View:
+    """The valid part of the first `count` things, less some."""
+    made = [one for one in world.made[:count] if one.id not in drop]
+    entries = ref.valid_entries(one.what for one in made if isinstance(one.what, RefEntry))
+    operations = ref.valid_operations(
+        (one.what for one in made if isinstance(one.what, RefOperation)), entries
+    )
+    mine = frozenset(one for one in entries if one.account == world.account)
+    return View(mine, frozenset(one for one in operations if one.account == world.account))
+
+
+seeds = st.integers(0, 2**32)
+worlds_and_parts = st.tuples(seeds, st.integers(2, 30))
+
+
+@given(seeds, st.randoms(use_true_random=False))
+def test_validity_never_changes_as_the_set_grows(seed: int, rng: object) -> None:
+    world = world_of(seed)
+    ids = sorted(one.id for one in world.made)
+    drop = frozenset(rng.sample(ids, len(ids) // 4))  # type: ignore[attr-defined]
+    part, whole = view_of(world, drop=drop), view_of(world)
+    assert part.entries <= whole.entries
+    assert part.operations <= whole.operations
+    for one in whole.operations - part.operations - frozenset():
+        causes = {one.id, one.account_head, *ref.past(one, whole.operations)}
+        heads = {o.account_head for o in whole.operations if o.id in causes}
+        entries = [e for e in whole.entries if e.id in heads]
+        paths = {e.id for entry in entries for e in ref.path(entry, whole.entries)}
+        assert (causes | paths) & drop, "what has all its causes is valid at once"
