@@ -47,9 +47,7 @@ class Story:
 
     def add(self, key: bytes, after: str, capabilities: int = 1, **options: object) -> str:
         name = f"add {key.decode()} after {after}"
-        return self.entry(
-            name, ref.ADD_KEY, after, key=key, capabilities=capabilities, **options
-        )
+        return self.entry(name, ref.ADD_KEY, after, key=key, capabilities=capabilities, **options)
 
     def revoke(self, key: bytes, after: str, **options: object) -> str:
         return self.entry(f"revoke {key.decode()}", ref.REVOKE, after, key=key, **options)
@@ -76,10 +74,7 @@ class Story:
         length: int = 0,
     ) -> str:
         cited = [self.operations[one] for one in cites]
-        if era is None:
-            era_id = ref.era_of(cited[0]) if cited else ref.FIRST_ERA
-        else:
-            era_id = era.encode()
+        natural = ref.era_of(cited[0]) if cited else ref.FIRST_ERA
         self.operations[name] = RefOperation(
             id=name.encode(),
             type=type_,
@@ -89,7 +84,7 @@ class Story:
             account_head=at.encode(),
             predecessors=frozenset(one.id for one in cited),
             depth=1 + max((one.depth for one in cited), default=0) if depth is None else depth,
-            era=era_id,
+            era=natural if era is None else era.encode(),
             number=number,
             has_facts=has_facts,
             card=RefCard(plain=True) if type_ == ref.CARD and card is None else card,

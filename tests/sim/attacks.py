@@ -21,19 +21,13 @@ Move = Callable[[World], bool]
 
 def keys_of(world: World) -> list[str]:
     """Every key that was ever on the account, on any branch."""
-    keys = {
-        key
-        for entry in world.entries
-        for key in ref.state_at(entry, world.entries).introduced
-    }
+    keys = {key for entry in world.entries for key in ref.state_at(entry, world.entries).introduced}
     return sorted(world.names[key] for key in keys)
 
 
 def ended_keys(world: World) -> list[str]:
     """Revoked delegates and retired roots, on any branch."""
-    ended = {
-        key for entry in world.entries for key in ref.state_at(entry, world.entries).ended_by
-    }
+    ended = {key for entry in world.entries for key in ref.state_at(entry, world.entries).ended_by}
     return sorted(world.names[key] for key in ended)
 
 
@@ -493,4 +487,3 @@ def entries_and_operations(world: World) -> View:
         (m.what for m in delivered if isinstance(m.what, RefOperation)), entries
     )
     return View(entries, operations)
-

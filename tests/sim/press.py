@@ -135,10 +135,8 @@ def text_update(text: str, *, after: int | None = None, deleted: int = 0) -> byt
     `deleted` items of operation 1 go, from its first.
     """
     raw = text.encode()
-    if after is None:
-        head = b"\x04\x01\x04text"  # a String, below the root "text"
-    else:
-        head = b"\x84\x01" + _varint(after)  # a String, with an origin
+    # A String: below the root "text", or with an origin.
+    head = b"\x04\x01\x04text" if after is None else b"\x84\x01" + _varint(after)
     structs = b"\x01\x01\x00\x00" + head + _varint(len(raw)) + raw
     deletions = b"\x01\x01\x01\x00" + _varint(deleted) if deleted else b"\x00"
     return structs + deletions

@@ -2,8 +2,8 @@
 
 For each seed a world is drawn (`attacks.py`) and delivered to three or four replicas in their own
 orders, in batches, with copies and losses, with crashes and full disks between; in the end each
-gets everything, and no more faults. Whenever two have equal sets, and in the end, `independent.py` checks them.
-A failure prints its seed; `--seed S --count 1` plays it again, to the byte.
+gets everything, and no more faults. Whenever two have equal sets, and in the end,
+`independent.py` checks them. A failure prints its seed; `--seed S --count 1` plays it again, to the byte.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class Schedule:
         self._play([[one for one in self._order(items) if one.id not in late and self._arrives()]
                     for _ in self.nodes])  # fmt: skip
         self._play([self._order(items) for _ in self.nodes])
-        self.calm = True  # what waited in a replica that crashed comes again, as anti-entropy has it
+        self.calm = (
+            True  # what waited in a replica that crashed comes again, as anti-entropy has it
+        )
         self._play([self._order(items) for _ in self.nodes])
         self._check(everything=True)
 

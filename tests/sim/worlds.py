@@ -130,9 +130,7 @@ class World:
         self._add(
             id_,
             item,
-            RefEntry(
-                id_, ref.GENESIS, id_, None, public(root), public(root), public(recovery)
-            ),
+            RefEntry(id_, ref.GENESIS, id_, None, public(root), public(root), public(recovery)),
             honest=True,
         )
         return id_
@@ -544,4 +542,3 @@ def recover(world: World) -> bool:
     if world.rng.random() < 0.7:
         endorse_after(world, view, entry)
     return True
-
