@@ -1,88 +1,321 @@
-"""Accounts: who may write, as a log of signed entries that starts with a genesis.
+"""Accounts: what the entries of a log say together, whatever order they came in.
 
-The account's id is the hash of its genesis content and never changes. On wire version 0 only the
-genesis has effect, so the root key is the one key with authority; the other entry types keep their
-numbers here and are refused until the entries that use them are defined.
+The formal rules, with every case and why, are in `DESIGN.md`, section 1. Two things are computed:
+the *state* at an entry (from its path to the genesis alone, so it never changes), and the *trunk*
+(from all entries known, so it may change when a fork shows or is settled).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from crdt.errors import MalformedBytes, WrongNetwork
-from crdt.ids import AccountId, NetworkId, PublicKey
-from crdt.items import CONTENT_BYTES_MAX, Item, ItemKind, pack_item
-from crdt.signed import SigningKey, seal, verify_digest
-from crdt.wire import decode, encode, field, fixed_bytes, has_head, natural, sha3
+from crdt.entries import Capability, Entry, EntryType, open_entry
+from crdt.errors import CausalFault, MalformedBytes, NotAuthorised
+from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PublicKey, RecordId
+from crdt.items import Item
 
-DOMAIN = "hansa/account"
-VERSION = 0
-STAMP_BYTES_MAX = 512
-"""Room for the admission stamp or invitation; not judged on wire version 0."""
-
-
-class EntryType(IntEnum):
-    """The kinds of entry an account log can hold."""
-
-    GENESIS = 1
-    ADD_KEY = 2
-    REVOKE = 3
-    ROTATE_ROOT = 4
-    SET_RECOVERY = 5
+PATH_LENGTH_MAX = 1024
+"""Entries from the genesis to any entry; an account that needs more founds another one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What is known of an account after its valid entries.
+class Grant:
+    """What a delegate may write, and where.
 
     Attributes:
-        heads: Ids of the entries nobody has built on; operations cite them.
+        scope: Records it is limited to; none means every record of the account.
     """
 
-    id: AccountId
+    capabilities: Capability
+    scope: frozenset[RecordId]
+
+    def allows(self, wanted: Capability, record: RecordId) -> bool:
+        """Whether one of the `wanted` capabilities is granted for a record."""
+        return bool(self.capabilities & wanted) and (not self.scope or record in self.scope)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What the path from the genesis to one entry says.
+
+    Attributes:
+        epoch: Rotations of the root on the path.
+        length: Entries on the path.
+        delegates: Those granted and not revoked.
+        ended: Keys that were revoked, and roots that were rotated away, with what was kept.
+        used: Every key the path has introduced: none can be introduced again.
+    """
+
     root_key: PublicKey
     recovery_key: PublicKey
-    heads: tuple[bytes, ...]
+    epoch: int
+    length: int
+    delegates: Mapping[PublicKey, Grant]
+    ended: Mapping[PublicKey, tuple[OperationId, ...]]
+    used: frozenset[PublicKey]
 
-    def may_write_facts(self, key: PublicKey) -> bool:
-        """Whether `key` may put or delete this account's records (on version 0: the root only)."""
-        return key == self.root_key
+    @property
+    def roles(self) -> frozenset[PublicKey]:
+        """The keys that write for the account here: its root and its delegates."""
+        return frozenset((self.root_key, *self.delegates))
+
+    def may(self, key: PublicKey, wanted: Capability, record: RecordId) -> bool:
+        """Whether `key` is the root, or a delegate with one of the capabilities for a record."""
+        if key == self.root_key:
+            return True
+        grant = self.delegates.get(key)
+        return grant is not None and grant.allows(wanted, record)
 
 
-def make_genesis(
-    network: NetworkId, root: SigningKey, recovery: PublicKey, stamp: bytes = b""
-) -> Item:
-    """Return the signed first entry of a new account; its item id is the account's id."""
-    content = encode(
-        [DOMAIN, VERSION, network, int(EntryType.GENESIS), root.public, recovery, stamp]
-    )
-    return pack_item(ItemKind.ACCOUNT, seal(content, root))
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much the account stands behind a key that cites one of its entries, as it is now.
+
+    Attributes:
+        epoch: Rotations on the trunk, up to the entry's anchor.
+        is_root: The key is the root at the entry, or at its anchor if the entry is not live.
+        live: The entry is not on a branch that lost.
+        current: Nothing on the trunk has ended the key.
+        endorses: It is the root's, current and live: what it vouches for is effective.
+        keep: What was kept when the key ended; None while it has not.
+        roles: Keys that have a role at the entry: whom it vouches for.
+    """
+
+    epoch: int
+    is_root: bool
+    live: bool
+    current: bool
+    endorses: bool
+    keep: tuple[OperationId, ...] | None
+    roles: frozenset[PublicKey]
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account: its valid entries, each after the one it stands on, the genesis first."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def id(self) -> AccountId:
+        """The id of its genesis."""
+        return self.entries[0].account
+
+    @property
+    def root_key(self) -> PublicKey:
+        """The root key now."""
+        return self.now.root_key
+
+    @property
+    def recovery_key(self) -> PublicKey:
+        """The recovery key now."""
+        return self.now.recovery_key
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trunk ends at a fork that is not settled."""
+        return self.fork is not None
+
+    @property
+    def heads(self) -> tuple[ItemId, ...]:
+        """Live entries that nothing live stands on, sorted: what operations cite."""
+        inner = {entry.predecessor for entry in self.entries if entry.id in self.live}
+        return tuple(sorted(id_ for id_ in self.live if id_ not in inner))
+
+    @cached_property
+    def root_keys(self) -> tuple[PublicKey, ...]:
+        """Every root key the account ever had, on any branch, the first one first."""
+        types = {EntryType.GENESIS, EntryType.ROTATE_ROOT}
+        return tuple(dict.fromkeys(entry.key for entry in self.entries if entry.type in types))
+
+    @cached_property
+    def states(self) -> Mapping[ItemId, AccountState]:
+        """The state at every entry."""
+        states: dict[ItemId, AccountState] = {}
+        for entry in self.entries:
+            states[entry.id] = _state_after(states, entry)
+        return states
+
+    @cached_property
+    def trunk(self) -> tuple[Entry, ...]:
+        """The entries that hold, the genesis first (DESIGN.md, 1)."""
+        trunk = [self.entries[0]]
+        while True:
+            branches = self._successors.get(trunk[-1].id, [])
+            if len(branches) > 1:
+                key = self.states[trunk[-1].id].recovery_key
+                branches = [branch for branch in branches if self._is_adopted(branch, key)]
+            if len(branches) != 1:
+                return tuple(trunk)
+            trunk.append(branches[0])
+
+    @cached_property
+    def fork(self) -> ItemId | None:
+        """The entry the log is frozen at, if it is."""
+        end = self.trunk[-1].id
+        return end if self._successors.get(end) else None
+
+    @cached_property
+    def now(self) -> AccountState:
+        """The state at the trunk's end."""
+        return self.states[self.trunk[-1].id]
+
+    @cached_property
+    def live(self) -> frozenset[ItemId]:
+        """The trunk; and while it is frozen, everything behind the fork."""
+        found = {entry.id for entry in self.trunk}
+        if self.fork is not None:
+            found.update(self._behind(self.fork))
+        return frozenset(found)
+
+    def has_role(self, key: PublicKey) -> bool:
+        """Whether a key is the root or a delegate now, or is left alone by a fork."""
+        if key in self.now.ended:
+            return False
+        behind = [self.states[id_] for id_ in self.live] if self.frozen else [self.now]
+        return any(key in one.roles for one in behind)
+
+    def standing(self, head: ItemId, key: PublicKey) -> Standing:
+        """Return how much the account stands behind `key` citing the known entry `head`."""
+        found = self._standings.get((head, key))
+        if found is None:
+            found = self._standings[head, key] = self._stand(head, key)
+        return found
+
+    def check(self, entry: Entry) -> None:
+        """Check B of an entry that is about to join; its predecessor is among the entries.
+
+        Raises:
+            CausalFault, NotAuthorised: it is not valid, for anybody and for ever.
+        """
+        assert entry.predecessor is not None
+        _check(self.states[entry.predecessor], entry)
+
+    def joined(self, entry: Entry) -> Account:
+        """Return the account with one more valid entry."""
+        account = Account((*self.entries, entry))
+        # Not computed again from the genesis: a long log would cost its square.
+        states = {**self.states, entry.id: _state_after(self.states, entry)}
+        account.__dict__["states"] = states
+        return account
+
+    @cached_property
+    def _standings(self) -> dict[tuple[ItemId, PublicKey], Standing]:
+        return {}
+
+    @cached_property
+    def _successors(self) -> Mapping[ItemId, list[Entry]]:
+        found: dict[ItemId, list[Entry]] = {}
+        for entry in sorted(self.entries[1:], key=lambda entry: entry.id):
+            assert entry.predecessor is not None
+            found.setdefault(entry.predecessor, []).append(entry)
+        return found
+
+    @cached_property
+    def _by_id(self) -> Mapping[ItemId, Entry]:
+        return {entry.id: entry for entry in self.entries}
+
+    @cached_property
+    def _trunk_ids(self) -> frozenset[ItemId]:
+        return frozenset(entry.id for entry in self.trunk)
+
+    def _behind(self, id_: ItemId) -> list[ItemId]:
+        found: list[ItemId] = []
+        stack = [id_]
+        while stack:
+            for entry in self._successors.get(stack.pop(), []):
+                found.append(entry.id)
+                stack.append(entry.id)
+        return found
+
+    def _is_adopted(self, branch: Entry, recovery_key: PublicKey) -> bool:
+        ids = [branch.id, *self._behind(branch.id)]
+        return any(self._by_id[id_].signer == recovery_key for id_ in ids)
+
+    def _stand(self, head: ItemId, key: PublicKey) -> Standing:
+        anchor = self.states[self._anchor(head)]
+        live = head in self.live
+        is_root = key == (self.states[head] if live else anchor).root_key
+        current = key not in self.now.ended
+        return Standing(
+            epoch=anchor.epoch,
+            is_root=is_root,
+            live=live,
+            current=current,
+            endorses=is_root and live and current,
+            keep=self.now.ended.get(key),
+            roles=self.states[head].roles,
+        )
+
+    def _anchor(self, head: ItemId) -> ItemId:
+        while head not in self._trunk_ids:
+            predecessor = self._by_id[head].predecessor
+            assert predecessor is not None, "the genesis is on the trunk"
+            head = predecessor
+        return head
 
 
 def open_genesis(item: Item, network: NetworkId) -> Account:
-    """Return the account that `item` founds, with its signature checked.
+    """Return the account that the genesis in `item` founds, with its signature checked.
 
     Raises:
         MalformedBytes, WrongNetwork, BadSignature: it is not a valid genesis for this network.
     """
-    parts = decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
-    if item.kind is not ItemKind.ACCOUNT or not has_head(parts, 7, DOMAIN, VERSION):
-        raise MalformedBytes(f"an account entry is 7 fields that start with {DOMAIN!r}, {VERSION}")
-    if parts[2] != network:
-        raise WrongNetwork("the account entry was signed for another network")
-    if natural(parts[3], "account entry type") != EntryType.GENESIS:
-        raise MalformedBytes(f"account entry type {parts[3]!r} has no effect on wire version 0")
-    if item.body:
-        raise MalformedBytes("an account entry has no body")
-    root = PublicKey(fixed_bytes(parts[4], 32, "root key"))
-    recovery = PublicKey(fixed_bytes(parts[5], 32, "recovery key"))
-    if len(field(parts[6], bytes, "admission stamp")) > STAMP_BYTES_MAX:
-        raise MalformedBytes(f"admission stamp is over {STAMP_BYTES_MAX} bytes")
-    verify_digest(item.id, item.signed.signature, root)
-    return Account(AccountId(item.id), root, recovery, (item.id,))
+    entry = open_entry(item, network)
+    if entry.type is not EntryType.GENESIS:
+        raise MalformedBytes(f"{entry.type.name} founds no account; a genesis does")
+    return Account((entry,))
 
 
-def network_id(name: str) -> NetworkId:
-    """Return the id of the network called `name` (for example `main`)."""
-    return NetworkId(sha3(encode(["hansa/network", VERSION, name])))
+def account_of(entries: Iterable[Entry]) -> Account:
+    """Return the account that valid entries make, each after what it stands on."""
+    return Account(tuple(entries))
+
+
+_RECOVERY_ONLY = frozenset({EntryType.ROTATE_ROOT, EntryType.SET_RECOVERY, EntryType.ADOPT})
+"""Each key is replaced by the one above it: a retired root's forks then lose at once."""
+
+
+def _check(state: AccountState, entry: Entry) -> None:
+    if state.length >= PATH_LENGTH_MAX:
+        raise CausalFault(f"the account's log has {PATH_LENGTH_MAX} entries; it takes no more")
+    by_recovery = entry.signer == state.recovery_key
+    by_root = entry.signer == state.root_key
+    if entry.type in _RECOVERY_ONLY and not by_recovery:
+        raise NotAuthorised(f"{entry.type.name} is signed by the recovery key, and this is not")
+    if not (by_recovery or by_root):
+        raise NotAuthorised(
+            f"{entry.type.name} is signed by {entry.signer.hex()[:16]}, which is neither the "
+            "root key nor the recovery key there"
+        )
+    if entry.type is EntryType.REVOKE:
+        if entry.key not in state.delegates:
+            raise CausalFault(f"key {entry.key.hex()[:16]} is no delegate there to be revoked")
+    elif entry.type is not EntryType.ADOPT and entry.key in state.used:
+        raise CausalFault(f"key {entry.key.hex()[:16]} had a role before; make a new key")
+
+
+def _state_after(states: Mapping[ItemId, AccountState], entry: Entry) -> AccountState:
+    if entry.predecessor is None:
+        assert entry.recovery_key is not None
+        used = frozenset({entry.key, entry.recovery_key})
+        return AccountState(entry.key, entry.recovery_key, 0, 1, {}, {}, used)
+    before = states[entry.predecessor]
+    state = replace(before, length=before.length + 1, used=before.used | {entry.key})
+    match entry.type:
+        case EntryType.ADD_KEY:
+            grant = Grant(entry.capabilities, frozenset(entry.scope))
+            return replace(state, delegates={**before.delegates, entry.key: grant})
+        case EntryType.REVOKE:
+            left = {key: one for key, one in before.delegates.items() if key != entry.key}
+            ended = {**before.ended, entry.key: entry.keep}
+            return replace(state, delegates=left, ended=ended)
+        case EntryType.ROTATE_ROOT:
+            ended = {**before.ended, before.root_key: entry.keep}
+            return replace(state, root_key=entry.key, epoch=before.epoch + 1, ended=ended)
+        case EntryType.SET_RECOVERY:
+            return replace(state, recovery_key=entry.key)
+        case _:
+            return state

@@ -76,3 +76,9 @@ class MissingAccount(MissingItems):
     """An item names accounts whose genesis is not known here yet; an account's id is its item's."""
 
     code = "missing-account"
+
+
+class CardEngineFault(WorldFault):
+    """The document engine failed on what passed every check: a defect, of ours or of its."""
+
+    code = "card-engine"

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from crdt.ids import PeerId
 from crdt.items import Item
-from crdt.replica import Outcome, RecordChange
+from crdt.ports import Outcome, RecordChange
 
 
 @dataclass(frozen=True, slots=True)

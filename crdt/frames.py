@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, TypeAlias, TypeVar
 
-from crdt.accounts import open_genesis
+from crdt.entries import open_entry
 from crdt.errors import MalformedBytes, RemoteFault, WrongNetwork
 from crdt.ids import ItemId, NetworkId
 from crdt.items import ITEM_BYTES_MAX, Item, ItemKind, unpack_item
@@ -144,7 +144,7 @@ def check_item(item: Item, network: NetworkId) -> None:
     if item.kind is ItemKind.OPERATION:
         open_operation(item, network)
     elif item.kind is ItemKind.ACCOUNT:
-        open_genesis(item, network)
+        open_entry(item, network)
 
 
 class UnknownVersion(RemoteFault):

@@ -10,12 +10,14 @@ import itertools
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
+from crdt.checkpoints import open_checkpoint
 from crdt.errors import MalformedBytes, WrongNetwork
-from crdt.ids import AccountId, NetworkId, OperationId, PublicKey, RecordId
+from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PublicKey, RecordId
 from crdt.items import BODY_BYTES_MAX, CONTENT_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.signed import SigningKey, seal, verify_digest
-from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural, sha3
+from crdt.wire import array, decode, encode, field, fixed_bytes, natural, sha3
 
 DOMAIN = "hansa/operation"
 VERSION = 0
@@ -26,6 +28,9 @@ ERA_FIRST = b""
 """The era before any checkpoint; a later era is named by its checkpoint's operation id."""
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _FIELD_COUNT = 16
+_KNOWN_FIELD_COUNT = 10
+"""Up to the account heads: these keep their places in every version of an operation."""
+_TYPE_MAX = 255
 
 
 class RecordKind(IntEnum):
@@ -36,8 +41,13 @@ class RecordKind(IntEnum):
 
 
 class OperationType(IntEnum):
-    """What an operation does. Card and checkpoint have no effect on version 0."""
+    """What an operation does.
 
+    `UNKNOWN` is never on the wire: it stands for types and versions that are newer than this
+    program, which are stored and relayed and have no effect here.
+    """
+
+    UNKNOWN = 0
     PUT = 1
     CARD = 2
     DELETE = 3
@@ -52,6 +62,9 @@ class Operation:
         predecessors: The record's heads its writer knew, sorted and unique.
         depth: 1 + the greatest depth among the predecessors; 1 without any.
         timestamp_s: The writer's clock, advisory: it never decides anything.
+        number: Of a checkpoint: which one it is, by its owner's counting; 0 for all others.
+        is_tombstone: A delete, or a checkpoint of a deleted record.
+        is_opaque: Of a later version: only the fields up to `account_heads` are known.
     """
 
     id: OperationId
@@ -69,6 +82,23 @@ class Operation:
     body_hash: bytes
     body_bytes: int
     timestamp_s: int
+    number: int = 0
+    is_tombstone: bool = False
+    is_opaque: bool = False
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether it says what the record's facts are."""
+        return self.type in FACT_TYPES
+
+    @property
+    def account_head(self) -> ItemId:
+        """The one account entry it cites."""
+        return ItemId(self.account_heads[0])
+
+
+_TYPES = {int(one): one for one in OperationType if one is not OperationType.UNKNOWN}
+FACT_TYPES = frozenset({OperationType.PUT, OperationType.DELETE, OperationType.CHECKPOINT})
 
 
 def record_id(network: NetworkId, kind: RecordKind, account: AccountId, slug: str) -> RecordId:
@@ -136,17 +166,16 @@ def open_operation(item: Item, network: NetworkId) -> Operation:
 def parse_operation(item: Item, network: NetworkId) -> Operation:
     """Return the operation in `item` with everything checked but its signature."""
     parts = decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
-    if item.kind is not ItemKind.OPERATION or not has_head(parts, _FIELD_COUNT, DOMAIN, VERSION):
-        raise MalformedBytes(
-            f"an operation is {_FIELD_COUNT} fields that start with {DOMAIN!r}, {VERSION}"
-        )
+    if item.kind is not ItemKind.OPERATION or len(parts) < _KNOWN_FIELD_COUNT:
+        raise MalformedBytes(f"an operation has at least {_KNOWN_FIELD_COUNT} fields")
+    if parts[0] != DOMAIN or type(parts[1]) is not int or parts[1] < VERSION:
+        raise MalformedBytes(f"an operation starts with {DOMAIN!r} and its version")
     if parts[2] != network:
         raise WrongNetwork("the operation was signed for another network")
     try:
         kind = RecordKind(natural(parts[3], "record kind"))
-        type_ = OperationType(natural(parts[6], "operation type"))
     except ValueError as error:
-        raise MalformedBytes(f"kind {parts[3]!r} or type {parts[6]!r} is unknown") from error
+        raise MalformedBytes(f"record kind {parts[3]!r} is unknown") from error
     slug = field(parts[5], str, "slug")
     if not is_slug(slug):
         raise MalformedBytes(f"slug {slug[:80]!r} is not 1..64 of a-z 0-9 . _ -")
@@ -154,12 +183,11 @@ def parse_operation(item: Item, network: NetworkId) -> Operation:
     record = RecordId(fixed_bytes(parts[4], 32, "record id"))
     if record != record_id(network, kind, account, slug):
         raise MalformedBytes("the record id is not the one of this account and slug")
-    era = field(parts[10], bytes, "era")
-    if era != ERA_FIRST:
-        raise MalformedBytes("only the first era exists on wire version 0")
-    body_hash = fixed_bytes(parts[13], 32, "body hash")
-    if natural(parts[14], "body length") != len(item.body) or sha3(item.body) != body_hash:
-        raise MalformedBytes("the body is not the one that was signed")
+    number = natural(parts[6], "operation type", maximum=_TYPE_MAX)
+    if not number:
+        raise MalformedBytes("operation type 0 is none")
+    is_opaque = parts[1] != VERSION
+    type_ = OperationType.UNKNOWN if is_opaque else _TYPES.get(number, OperationType.UNKNOWN)
     return Operation(
         id=OperationId(item.id),
         network=network,
@@ -169,16 +197,51 @@ def parse_operation(item: Item, network: NetworkId) -> Operation:
         type=type_,
         account=account,
         key=PublicKey(fixed_bytes(parts[8], 32, "key")),
-        account_heads=_sorted_ids(parts[9], ACCOUNT_HEAD_COUNT_MAX, "account heads"),
-        era=era,
-        predecessors=tuple(
-            OperationId(p) for p in _sorted_ids(parts[11], PREDECESSOR_COUNT_MAX, "predecessors")
-        ),
-        depth=natural(parts[12], "depth", maximum=DEPTH_MAX),
-        body_hash=body_hash,
-        body_bytes=len(item.body),
-        timestamp_s=natural(parts[15], "timestamp"),
+        account_heads=_account_head(parts[9]),
+        **(_OPAQUE if is_opaque else _rest(item, type_, parts)),
     )
+
+
+_OPAQUE: dict[str, Any] = {
+    "era": ERA_FIRST, "predecessors": (), "depth": 0, "body_hash": b"", "body_bytes": 0,
+    "timestamp_s": 0, "is_opaque": True,
+}  # fmt: skip
+"""What stands for the fields of a later version."""
+
+
+def _rest(item: Item, type_: OperationType, parts: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the fields after the account heads, and what the body adds to them."""
+    if len(parts) != _FIELD_COUNT:
+        raise MalformedBytes(f"an operation has {_FIELD_COUNT} fields, not {len(parts)}")
+    era = field(parts[10], bytes, "era")
+    if len(era) not in {0, 32}:
+        raise MalformedBytes(f"era of {len(era)} bytes; it is a checkpoint's id, or empty")
+    body_hash = fixed_bytes(parts[13], 32, "body hash")
+    if natural(parts[14], "body length") != len(item.body) or sha3(item.body) != body_hash:
+        raise MalformedBytes("the body is not the one that was signed")
+    rest: dict[str, Any] = {
+        "era": era,
+        "predecessors": _sorted_ids(parts[11], PREDECESSOR_COUNT_MAX, "predecessors"),
+        "depth": natural(parts[12], "depth", maximum=DEPTH_MAX),
+        "body_hash": body_hash,
+        "body_bytes": len(item.body),
+        "timestamp_s": natural(parts[15], "timestamp"),
+    }
+    if type_ is OperationType.DELETE:
+        rest["is_tombstone"] = True
+    if type_ is OperationType.CHECKPOINT:
+        checkpoint = open_checkpoint(item.body)
+        rest |= {"number": checkpoint.number, "is_tombstone": not checkpoint.facts}
+        if era:
+            raise MalformedBytes("a checkpoint names no era: it opens the one called by its id")
+    return rest
+
+
+def _account_head(value: object) -> tuple[bytes, ...]:
+    heads = _sorted_ids(value, ACCOUNT_HEAD_COUNT_MAX, "account heads")
+    if len(heads) != 1:
+        raise MalformedBytes(f"{len(heads)} account heads; an operation cites exactly one")
+    return heads
 
 
 def _sorted_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from enum import Enum
 from crdt.budgets import TokenBucket
 from crdt.frames import ANSWER_ID_COUNT_MAX
 from crdt.ids import ItemId, PeerId
-from crdt.replica import Cursor
+from crdt.ports import Cursor
 
 ARRIVAL_PATHS = ("local", "gossip", "catch-up")
 """How an item can come; one fetched by id, because something cited or listed it, is catch-up."""

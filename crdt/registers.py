@@ -1,7 +1,8 @@
-"""The facts register: which of a record's operations shows, and what contradicts it.
+"""What a record shows, in ids; and how to follow it one operation at a time where that is exact.
 
-On wire version 0 every valid operation is a put or a delete and all are effective, so a record's
-heads are the operations that no other one has cited. The winner is the greatest head by
+The rule is in `DESIGN.md`, section 3, and `resolution.py` applies it to all of a record's
+operations. Here is the shortcut that most operations take: `follow` says what the heads are after
+one more effective operation, or that it cannot know. The winner is the greatest fact head by
 (epoch, is_root, is_delete, depth, id), computed from the heads every time. Not folded one arrival
 at a time, because a fold of winners depends on the order of arrival.
 """
@@ -9,10 +10,14 @@ at a time, because a fold of winners depends on the order of arrival.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
+from crdt.accounts import Standing
 from crdt.ids import OperationId
-from crdt.operations import Operation, OperationType
+from crdt.operations import ERA_FIRST, Operation, OperationType
+
+Rank: TypeAlias = tuple[int, bool, bool, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,49 +25,114 @@ class Register:
     """A record's state by ids.
 
     Attributes:
-        winner: The head that shows.
-        conflicts: The other heads, sorted: concurrent writes that nobody has resolved yet.
-        deleted: The winner is a delete; a put that cites it revives the record.
+        winner: The fact that shows; None when nothing effective says what the record is.
+        conflicts: The other fact heads, sorted: concurrent writes that nobody has resolved yet.
+        deleted: The winner is a tombstone; a put that cites it revives the record.
+        heads: What the next write cites, sorted: effective operations nobody has built on.
+        era: The checkpoint the state starts from; empty for the first era.
+        void_count: Operations of the era that are not effective.
+        card_count: Effective card operations of the era.
     """
 
-    winner: OperationId
+    winner: OperationId | None
     conflicts: tuple[OperationId, ...]
     deleted: bool
+    heads: tuple[OperationId, ...]
+    era: bytes = ERA_FIRST
+    void_count: int = 0
+    card_count: int = 0
 
     @property
-    def heads(self) -> tuple[OperationId, ...]:
-        """Every head, sorted: what the next honest write cites."""
-        return tuple(sorted((self.winner, *self.conflicts)))
+    def facts(self) -> tuple[OperationId, ...]:
+        """Every fact head, the winner first."""
+        return () if self.winner is None else (self.winner, *self.conflicts)
+
+    @property
+    def has_card(self) -> bool:
+        """Whether description and tags come from the card's document."""
+        return bool(self.card_count or self.era)
 
 
-def register_of(heads: Iterable[Operation], *, is_root: Callable[[Operation], bool]) -> Register:
-    """Return the state that a record with exactly these heads has.
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """A record's heads while operations join it; the winner is chosen at the end."""
+
+    facts: frozenset[OperationId] = frozenset()
+    heads: frozenset[OperationId] = frozenset()
+    era: bytes = ERA_FIRST
+    void_count: int = 0
+    card_count: int = 0
+
+
+def heads_of(register: Register) -> Heads:
+    """Return the heads of a known state."""
+    return Heads(
+        frozenset(register.facts), frozenset(register.heads), register.era,
+        register.void_count, register.card_count,
+    )  # fmt: skip
+
+
+def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | None:
+    """Return the heads once `operation` is in the set; None when all operations must be asked.
+
+    Every predecessor is in the set already, so an operation that joins is in nobody's past. It
+    supersedes exactly what is in its own past, and that is known without looking further when it
+    cites every head, or when all that it can reach is effective and of one sort.
 
     Args:
-        heads: At least one; see `heads_after`.
-        is_root: Whether an operation was signed by its account's root key.
+        standing: The account's, for the key and the account entry of the operation.
     """
-    ranked = sorted(heads, key=lambda head: _rank(head, is_root=is_root(head)))
-    assert ranked
-    winner = ranked[-1]
+    if operation.type is OperationType.CHECKPOINT or operation.era != heads.era:
+        return None
+    if operation.type is OperationType.UNKNOWN:
+        return replace(heads, void_count=heads.void_count + 1)
+    if not (standing.live and standing.current):
+        # Endorsed it may be later. Kept it is now if the list names it, and then so is its past.
+        if standing.live and standing.keep and operation.id in standing.keep:
+            return None
+        return replace(heads, void_count=heads.void_count + 1)
+    if standing.endorses and heads.void_count:
+        return None  # it may endorse what is void
+    cited = frozenset(operation.predecessors)
+    is_card = operation.type is OperationType.CARD
+    one = frozenset({operation.id})
+    card_count = heads.card_count + is_card
+    if heads.heads <= cited:
+        facts = heads.facts if is_card else one
+        return replace(heads, facts=facts, heads=one, card_count=card_count)
+    if heads.void_count:
+        return None
+    after = (heads.heads - cited) | one
+    if is_card:
+        return replace(heads, heads=after, card_count=card_count)
+    # Without cards every head is a fact; with them a fact may be superseded through a card.
+    return None if heads.card_count else replace(heads, facts=after, heads=after)
+
+
+def register_of(
+    heads: Heads,
+    facts: Iterable[Operation],
+    standing_of: Callable[[Operation], Standing],
+) -> Register:
+    """Return the state of a record with these heads.
+
+    Args:
+        facts: The operations behind `heads.facts`.
+    """
+    ranked = sorted(facts, key=lambda one: rank_of(one, standing_of(one)))
+    assert len(ranked) == len(heads.facts)
+    winner = ranked[-1] if ranked else None
     return Register(
-        winner=winner.id,
-        conflicts=tuple(sorted(head.id for head in ranked[:-1])),
-        deleted=winner.type is OperationType.DELETE,
+        winner=winner.id if winner else None,
+        conflicts=tuple(sorted(one.id for one in ranked[:-1])),
+        deleted=winner is not None and winner.is_tombstone,
+        heads=tuple(sorted(heads.heads)),
+        era=heads.era,
+        void_count=heads.void_count,
+        card_count=heads.card_count,
     )
 
 
-def heads_after(heads: frozenset[OperationId], operation: Operation) -> frozenset[OperationId]:
-    """Return a record's heads once `operation` is in the set.
-
-    Every predecessor of it must be in the set already, which is what makes this a function of the
-    set alone: an operation that arrives later is in nobody's past, and a head in its past is one
-    that it cites (had somebody between them cited it, it would be no head).
-    """
-    return (heads - frozenset(operation.predecessors)) | {operation.id}
-
-
-def _rank(head: Operation, *, is_root: bool) -> tuple[int, bool, bool, int, bytes]:
-    # The account's epoch counts rotations of its root; version 0 has none.
-    epoch = 0
-    return epoch, is_root, head.type is OperationType.DELETE, head.depth, head.id
+def rank_of(head: Operation, standing: Standing) -> Rank:
+    """Return what decides between concurrent facts, term by term; the greatest shows."""
+    return standing.epoch, standing.is_root, head.is_tombstone, head.depth, head.id

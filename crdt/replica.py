@@ -1,214 +1,51 @@
 """The replica: decides what is in the set, and what each record's state then is.
 
-Synchronous and without a clock. It reads and writes through the `Storage` port, and asks two
-judges that live in higher layers: `BodyRules` (what a record may say) and `ReceiptRules` (what a
-receipt may say). A batch is judged in order, each item seeing those before it, and committed whole.
+Synchronous and without a clock. It reads and writes through the ports in `ports.py`. A batch is
+judged in order, each item seeing those before it, and committed whole.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol, TypeAlias
 
-from crdt.accounts import Account, open_genesis
-from crdt.errors import (
-    CausalFault,
-    MalformedBytes,
-    MissingAccount,
-    MissingItems,
-    NotAuthorised,
-    RemoteFault,
-)
+from crdt.accounts import Account, Standing
+from crdt.cards.bodies import open_card
+from crdt.cards.layouts import Layout
+from crdt.causes import Declined, check_entry, check_operation
+from crdt.checkpoints import open_checkpoint
+from crdt.entries import Entry, EntryType, open_entry
+from crdt.errors import MalformedBytes, MissingItems, RemoteFault
 from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PeerId, RecordId
-from crdt.items import Item, ItemKind
-from crdt.maxima import Slot, Standing, stands_over
+from crdt.items import ITEM_BYTES_MAX, Item, ItemKind, unpack_item
+from crdt.layouts import Operations, layout_of
+from crdt.maxima import Slot, stands_over
+from crdt.maxima import Standing as SlotStanding
 from crdt.operations import Operation, OperationType, open_operation
 from crdt.pending import PendingItems, Waiting
-from crdt.registers import Register, heads_after, register_of
+from crdt.ports import (
+    LOCAL,
+    Accepted,
+    Admission,
+    BodyRules,
+    Commit,
+    Cursor,
+    Outcome,
+    ReceiptRules,
+    RecordChange,
+    Status,
+    Storage,
+)
+from crdt.registers import Heads, Register, follow, heads_of, register_of
+from crdt.resolution import Resolution, prunable, resolve
 
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
 ACCOUNT_CACHE_COUNT_MAX = 8192
-LOCAL = PeerId("")
-"""The source of what this node's own callers publish: never kept waiting."""
-
-
-class Status(Enum):
-    """What became of an item."""
-
-    NEW = "new"
-    KNOWN = "known"
-    PENDING = "pending"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one given item.
-
-    Attributes:
-        missing: For `PENDING`: what it waits for.
-        fault: For `REJECTED`: why.
-    """
-
-    id: ItemId
-    status: Status
-    missing: tuple[ItemId, ...] = ()
-    fault: RemoteFault | None = None
-
-
-Subject: TypeAlias = Account | Operation | Slot
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """An item that is now in the set, and what it turned out to be."""
-
-    item: Item
-    subject: Subject
-
-
-@dataclass(frozen=True, slots=True)
-class RecordChange:
-    """A record's state after a batch."""
-
-    record: RecordId
-    operation: Operation
-    register: Register
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far we have read a peer's store: everything up to `n` of `epoch`."""
-
-    epoch: bytes
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one batch writes, all of it or nothing."""
-
-    admissions: tuple[Admission, ...] = ()
-    changes: tuple[RecordChange, ...] = ()
-    cursors: Mapping[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
-
-
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    """A stretch of the store in order of arrival.
-
-    Attributes:
-        next_n: The cursor after it.
-        done: Nothing comes after it.
-    """
-
-    ids: tuple[ItemId, ...]
-    raws: tuple[bytes, ...]
-    next_n: int
-    done: bool
-
-
-class Storage(Protocol):
-    """What a replica needs of a store. Two implementations, one contract suite."""
-
-    @property
-    def epoch(self) -> bytes:
-        """16 random bytes chosen when the store was made: cursors into another are void."""
-        ...
-
-    @property
-    def last_n(self) -> int:
-        """The newest arrival's number; 0 when empty."""
-        ...
-
-    def known(self, ids: Collection[ItemId]) -> set[ItemId]:
-        """Return which of `ids` are in the store."""
-        ...
-
-    def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
-        """Return those of `ids` that are operations in the store."""
-        ...
-
-    def heads(self, record: RecordId) -> tuple[OperationId, ...]:
-        """Return a record's heads; none when it is unknown."""
-        ...
-
-    def account(self, account: AccountId) -> Account | None:
-        """Return an account that is in the store."""
-        ...
-
-    def standing(self, slot: bytes) -> Standing | None:
-        """Return what stands in a slot."""
-        ...
-
-    def cursor(self, peer: PeerId) -> Cursor | None:
-        """Return how far we have read a peer."""
-        ...
-
-    def raws(self, ids: Sequence[ItemId], *, bytes_max: int) -> dict[ItemId, bytes]:
-        """Return items by id, in the order asked, until `bytes_max` would be passed (but one)."""
-        ...
-
-    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
-        """Return whole items that arrived after `n`: at least one if there is one."""
-        ...
-
-    def ids_after(self, n: int, *, count_max: int) -> LogPage:
-        """Return only the ids of what arrived after `n`."""
-        ...
-
-    def commit(self, commit: Commit) -> None:
-        """Write a batch durably, all of it or nothing.
-
-        Raises:
-            WorldFault: it could not be written; the store is as it was.
-        """
-        ...
-
-
-class BodyRules(Protocol):
-    """What a record's body may say; the registry implements it."""
-
-    def check_put(self, operation: Operation, body: bytes) -> None:
-        """Return if a put with this body is valid for every node.
-
-        Raises:
-            RemoteFault: it is not; a pure function of the arguments.
-        """
-        ...
-
-
-class ReceiptRules(Protocol):
-    """What a receipt may say; royalties implements it."""
-
-    def judge(self, item: Item, account_of: Callable[[AccountId], Account | None]) -> Slot:
-        """Return where a valid receipt competes.
-
-        Raises:
-            MissingAccount: a party's account is not known here yet.
-            RemoteFault: it is not valid.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What a batch did.
-
-    Attributes:
-        outcomes: One for each given item, in order.
-        admitted: What is new in the set, in order, those that had waited among them.
-        changes: The states of the records that changed.
-        faults: Who sent what turned out invalid.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    admitted: tuple[Admission, ...]
-    changes: tuple[RecordChange, ...]
-    faults: tuple[tuple[PeerId, RemoteFault], ...]
+LAYOUT_CACHE_COUNT_MAX = 4096
+"""A layout of a keystroke takes some 300 bytes, the largest possible one 500 KiB."""
+_QUIET_ENTRIES = frozenset({EntryType.ADD_KEY, EntryType.SET_RECOVERY, EntryType.ADOPT})
+"""On the end of a trunk that is not frozen, these change nothing for what was written before."""
 
 
 class Replica:
@@ -227,6 +64,7 @@ class Replica:
         self._body_rules = body_rules
         self._receipt_rules = receipt_rules
         self._accounts: dict[AccountId, Account] = {}
+        self._layouts: OrderedDict[OperationId, Layout] = OrderedDict()
 
     def accept(
         self,
@@ -258,16 +96,30 @@ class Replica:
                     self.pending.add(Waiting(item, source, frozenset(outcome.missing), now_ms))
             admitted = tuple(batch.admissions.values())
             changes = batch.changes()
+            unpruned = batch.unpruned()
             if admitted or cursors:
-                self.storage.commit(Commit(admitted, changes, cursors or {}))
+                # Cursors are forgotten when dropped operations are wanted again: none moves then.
+                moved = {} if unpruned else cursors or {}
+                self.storage.commit(Commit(admitted, changes, moved, unpruned))
         except BaseException:
             batch.put_back()
             raise
         finally:
             self.pending.forget(LOCAL)
+        self._remember(batch)
         return Accepted(
-            tuple(batch.settled(outcome) for outcome in outcomes), admitted, changes, tuple(faults)
+            tuple(batch.settled(outcome) for outcome in outcomes),
+            admitted,
+            changes,
+            tuple(faults),
+            unpruned,
         )
+
+    def seen(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` need not be fetched: they are here, or were dropped here."""
+        found = self.storage.known(ids)
+        rest = [id_ for id_ in ids if id_ not in found]
+        return found | self.storage.pruned(rest) if rest else found
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account of the set, from a bounded memory of those used lately."""
@@ -275,23 +127,83 @@ class Replica:
         if found is None:
             found = self.storage.account(account)
             if found is not None:
-                if len(self._accounts) >= ACCOUNT_CACHE_COUNT_MAX:
-                    self._accounts.clear()
-                self._accounts[account] = found
+                self._keep_account(found)
         return found
+
+    def resolution(self, record: RecordId) -> Resolution:
+        """Return what is known of every operation of a record, computed anew."""
+        return resolve(self.storage.record_operations(record), self._standing)
+
+    def prune(self, record: RecordId) -> int:
+        """Drop what nothing needs while the record's era lasts; return how many operations.
+
+        Nothing is dropped while the account's log is frozen: its epochs may count anew.
+
+        Raises:
+            WorldFault: the store could not write; nothing was dropped.
+        """
+        operations = self.storage.record_operations(record)
+        account = self.account(operations[0].account) if operations else None
+        if account is None or account.frozen:
+            return 0
+        ids = prunable(operations, resolve(operations, self._standing))
+        if ids:
+            self.storage.prune(record, ids)
+        return len(ids)
 
     def check_body(self, operation: Operation, body: bytes) -> None:
         """Check A's last part: what the body says, by the type of the operation."""
-        if operation.type is OperationType.PUT:
-            self._body_rules.check_put(operation, body)
-        elif operation.type is not OperationType.DELETE:
-            raise MalformedBytes(f"{operation.type.name} has no effect on wire version 0")
-        elif body:
-            raise MalformedBytes("a delete has no body")
+        match operation.type:
+            case OperationType.PUT:
+                self._body_rules.check_put(operation, body)
+            case OperationType.CARD:
+                open_card(body)
+            case OperationType.DELETE:
+                if body:
+                    raise MalformedBytes("a delete has no body")
+            case OperationType.CHECKPOINT:
+                facts = open_checkpoint(body).facts
+                if facts:
+                    self._body_rules.check_put(operation, facts)
+            case OperationType.UNKNOWN:
+                pass
 
     def slot_of(self, item: Item, account_of: Callable[[AccountId], Account | None]) -> Slot:
         """Return where a receipt competes; raises as `ReceiptRules.judge` does."""
         return self._receipt_rules.judge(item, account_of)
+
+    def layout(
+        self,
+        operation: Operation,
+        operations: Operations,
+        body_of: Callable[[OperationId], bytes],
+    ) -> Layout:
+        """Return the places that cards can refer to in a valid operation, from a bounded memory."""
+        found = layout_of(
+            operation,
+            operations=operations,
+            body_of=body_of,
+            seed_of=self._body_rules.seed_of,
+            cache=self._layouts,
+        )
+        while len(self._layouts) > LAYOUT_CACHE_COUNT_MAX:
+            self._layouts.popitem(last=False)
+        return found
+
+    def _standing(self, operation: Operation) -> Standing:
+        account = self.account(operation.account)
+        assert account is not None, "an admitted operation's account is known"
+        return account.standing(operation.account_head, operation.key)
+
+    def _keep_account(self, account: Account) -> None:
+        if len(self._accounts) >= ACCOUNT_CACHE_COUNT_MAX:
+            self._accounts.clear()
+        self._accounts[account.id] = account
+
+    def _remember(self, batch: _Batch) -> None:
+        """Take over what a committed batch has made of the accounts."""
+        for account in batch.accounts.values():
+            self._keep_account(account)
 
 
 class _Batch:
@@ -302,13 +214,17 @@ class _Batch:
 
     def __init__(self, replica: Replica, ids: set[ItemId]) -> None:
         self.admissions: dict[ItemId, Admission] = {}
+        self.accounts: dict[AccountId, Account] = {}
         self._replica = replica
+        self._storage = replica.storage
         self._known = replica.storage.known(ids)
         self._looked_up = set(ids)
-        self._accounts: dict[AccountId, Account] = {}
         self._operations: dict[OperationId, Operation] = {}
-        self._heads: dict[RecordId, frozenset[OperationId]] = {}
-        self._standing: dict[bytes, tuple[Standing, ItemId]] = {}
+        self._heads: dict[RecordId, Heads] = {}
+        self._stale: dict[RecordId, None] = {}
+        self._resolutions: dict[RecordId, Resolution] = {}
+        self._shaken: set[AccountId] = set()
+        self._standing: dict[bytes, tuple[SlotStanding, ItemId]] = {}
         self._released: list[Waiting] = []
 
     def judge(self, item: Item) -> Outcome:
@@ -316,13 +232,15 @@ class _Batch:
         if self._is_known(item.id):
             return Outcome(item.id, Status.KNOWN)
         try:
-            subject = self._subject_of(item)
+            is_new = self._take(item)
         except MissingItems as missing:
             ids = tuple(ItemId(id_) for id_ in sorted(set(missing.ids)))
             return Outcome(item.id, Status.PENDING, missing=ids)
+        except Declined:
+            return Outcome(item.id, Status.DECLINED)
         except RemoteFault as fault:
             return Outcome(item.id, Status.REJECTED, fault=fault)
-        return Outcome(item.id, Status.NEW if self._admit(item, subject) else Status.KNOWN)
+        return Outcome(item.id, Status.NEW if is_new else Status.KNOWN)
 
     def judge_released(self, arrived: ItemId) -> list[tuple[PeerId, RemoteFault]]:
         """Judge again what waited for an admitted item, and what waited for that, and so on."""
@@ -356,103 +274,159 @@ class _Batch:
 
     def changes(self) -> tuple[RecordChange, ...]:
         """Return the new state of every record that the batch touched, in a stable order."""
-        needed = {id_ for heads in self._heads.values() for id_ in heads} - set(self._operations)
-        known = {**self._replica.storage.operations(needed), **self._operations}
-        changes: list[RecordChange] = []
-        for record, heads in self._heads.items():
-            register = register_of((known[id_] for id_ in heads), is_root=self._is_root)
-            changes.append(RecordChange(record, known[register.winner], register))
-        return tuple(changes)
+        followed = {id_: heads for id_, heads in self._heads.items() if id_ not in self._stale}
+        needed = {id_ for heads in followed.values() for id_ in (heads.facts or heads.heads)}
+        known = self.operations(sorted(needed))
+        changes = [self._followed(record, heads, known) for record, heads in followed.items()]
+        return (*changes, *(self._resolved(record) for record in self._stale))
+
+    def unpruned(self) -> tuple[RecordId, ...]:
+        """Return the records whose dropped operations are wanted again; ask after `changes`.
+
+        They were dropped for the sake of the checkpoint that the store's era is called by, or of a
+        lower one that counted as long as that was not above it. If it does not count any more,
+        what it stood for does. And when a fork shows or is settled, epochs may count anew.
+        """
+        found: list[RecordId] = []
+        for record, resolution in self._resolutions.items():
+            before = self._storage.register(record)
+            if before is None or not before.era or not self._storage.pruned_count(record):
+                continue
+            owner = next(iter(self._record_operations(record).values())).account
+            if owner in self._shaken or before.era not in resolution.checkpoints:
+                found.append(record)
+        return tuple(found)
+
+    # -- what is known: the store's and what this batch adds
+
+    def account(self, account: AccountId) -> Account | None:
+        """Return an account with its entries."""
+        return self.accounts.get(account) or self._replica.account(account)
+
+    def operations(self, ids: Collection[OperationId]) -> Mapping[OperationId, Operation]:
+        """Return those of `ids` that are operations."""
+        wanted = [id_ for id_ in ids if id_ not in self._operations]
+        stored = self._storage.operations(wanted) if wanted else {}
+        mine = {id_: self._operations[id_] for id_ in ids if id_ in self._operations}
+        return {**stored, **mine}
+
+    def seen(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return those of `ids` that are known, as whatever they are."""
+        return {id_ for id_ in ids if self._is_known(id_)}
+
+    def pruned(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return those of `ids` that were known and were dropped."""
+        return self._storage.pruned(ids) if ids else set()
+
+    def layout(self, operation: Operation) -> Layout:
+        """Return the places of a known operation that a card can refer to."""
+        return self._replica.layout(operation, self.operations, self._body_of)
+
+    def _body_of(self, id_: OperationId) -> bytes:
+        admission = self.admissions.get(ItemId(id_))
+        if admission is not None:
+            return admission.item.body
+        raws = self._storage.raws([ItemId(id_)], bytes_max=ITEM_BYTES_MAX)
+        return unpack_item(raws[ItemId(id_)]).body
 
     def _is_known(self, id_: ItemId) -> bool:
         if id_ in self.admissions:
             return True
         if id_ not in self._looked_up:  # one that was released, not given
             self._looked_up.add(id_)
-            self._known |= self._replica.storage.known([id_])
+            self._known |= self._storage.known([id_])
         return id_ in self._known
 
-    def _is_root(self, operation: Operation) -> bool:
-        account = self._account(operation.account)
-        assert account is not None, "an admitted operation's account is known"
-        return operation.key == account.root_key
+    # -- taking items in
 
-    def _account(self, id_: AccountId) -> Account | None:
-        return self._accounts.get(id_) or self._replica.account(id_)
-
-    def _subject_of(self, item: Item) -> Subject:
-        """Check A and check B: return what a valid item is."""
+    def _take(self, item: Item) -> bool:
+        """Check A and check B, then admit; False for a receipt that a greater one stands over."""
         network = self._replica.network
-        if item.kind is ItemKind.ACCOUNT:
-            return open_genesis(item, network)
         if item.kind is ItemKind.RECEIPT:
-            return self._replica.slot_of(item, self._account)
+            return self._admit_receipt(item, self._replica.slot_of(item, self.account))
+        if item.kind is ItemKind.ACCOUNT:
+            entry = open_entry(item, network)
+            self._admit_entry(item, entry, check_entry(entry, self))
+            return True
         operation = open_operation(item, network)
         self._replica.check_body(operation, item.body)
-        self._check_causes(operation)
-        return operation
-
-    def _check_causes(self, operation: Operation) -> None:
-        """Check B: the cited account entries grant it, and the predecessors are as claimed."""
-        account = self._account(operation.account)
-        if account is None:
-            raise MissingAccount((operation.account,))
-        if operation.account_heads != account.heads:
-            raise CausalFault("the operation does not cite its account's genesis and that alone")
-        if not account.may_write_facts(operation.key):
-            raise NotAuthorised(
-                f"key {operation.key.hex()[:16]} may not write for account "
-                f"{operation.account.hex()[:16]}"
-            )
-        depth = 1
-        if operation.predecessors:
-            depth += max(one.depth for one in self._predecessors(operation))
-        elif operation.type is OperationType.DELETE:
-            raise CausalFault("a delete cites what it deletes")
-        if operation.depth != depth:
-            raise CausalFault(f"depth {operation.depth} where its predecessors give {depth}")
-
-    def _predecessors(self, operation: Operation) -> list[Operation]:
-        wanted = [id_ for id_ in operation.predecessors if id_ not in self._operations]
-        stored = self._replica.storage.operations(wanted) if wanted else {}
-        found: list[Operation] = []
-        missing: list[OperationId] = []
-        for id_ in operation.predecessors:
-            one = self._operations.get(id_) or stored.get(id_)
-            if one is None:
-                missing.append(id_)
-            elif one.record != operation.record:
-                raise CausalFault("a predecessor is of another record")
-            else:
-                found.append(one)
-        if any(self._is_known(ItemId(id_)) for id_ in missing):
-            raise CausalFault("a predecessor is not an operation")
-        if missing:
-            raise MissingItems(tuple(missing))
-        return found
-
-    def _admit(self, item: Item, subject: Subject) -> bool:
-        """Take an item into the batch; False for a receipt that a greater one stands over."""
-        if isinstance(subject, Slot):
-            return self._admit_receipt(item, subject)
-        self.admissions[item.id] = Admission(item, subject)
-        if isinstance(subject, Account):
-            self._accounts[subject.id] = subject
-        else:
-            self._operations[subject.id] = subject
-            heads = self._heads.get(subject.record)
-            if heads is None:
-                heads = frozenset(self._replica.storage.heads(subject.record))
-            self._heads[subject.record] = heads_after(heads, subject)
+        check_operation(operation, item.body, self)
+        self._admit_operation(item, operation)
         return True
+
+    def _admit_entry(self, item: Item, entry: Entry, account: Account) -> None:
+        before = self.account(entry.account)
+        self.admissions[item.id] = Admission(item, entry)
+        self.accounts[account.id] = account
+        if before is None:
+            return
+        if account.trunk[: len(before.trunk)] != before.trunk or account.frozen:
+            self._shaken.add(account.id)
+        is_quiet = entry.type in _QUIET_ENTRIES and account.trunk == (*before.trunk, entry)
+        if is_quiet and not before.frozen:
+            return
+        records = [id_ for id_ in self._storage.records_of(account.id) if id_ not in self._stale]
+        mine = [one.record for one in self._operations.values() if one.account == account.id]
+        self._stale.update(dict.fromkeys((*records, *mine)))
+
+    def _admit_operation(self, item: Item, operation: Operation) -> None:
+        self.admissions[item.id] = Admission(item, operation)
+        self._operations[operation.id] = operation
+        record = operation.record
+        if record in self._stale:
+            return
+        heads = self._heads.get(record)
+        if heads is None:
+            register = self._storage.register(record)
+            heads = Heads() if register is None else heads_of(register)
+        after = follow(heads, operation, self._standing_of(operation))
+        if after is None:
+            self._stale[record] = None
+        else:
+            self._heads[record] = after
 
     def _admit_receipt(self, item: Item, slot: Slot) -> bool:
         mine = self._standing.get(slot.slot)
-        standing = mine[0] if mine else self._replica.storage.standing(slot.slot)
+        standing = mine[0] if mine else self._storage.standing(slot.slot)
         if not stands_over(slot.rank, item.id, standing):
             return False
         if mine is not None:
             del self.admissions[mine[1]]
         self.admissions[item.id] = Admission(item, slot)
-        self._standing[slot.slot] = (Standing(slot.rank, item.id), item.id)
+        self._standing[slot.slot] = (SlotStanding(slot.rank, item.id), item.id)
         return True
+
+    # -- states
+
+    def _standing_of(self, operation: Operation) -> Standing:
+        account = self.account(operation.account)
+        assert account is not None, "an admitted operation's account is known"
+        return account.standing(operation.account_head, operation.key)
+
+    def _followed(
+        self, record: RecordId, heads: Heads, known: Mapping[OperationId, Operation]
+    ) -> RecordChange:
+        facts = [known[id_] for id_ in heads.facts]
+        register = register_of(heads, facts, self._standing_of)
+        return self._change(record, register, known)
+
+    def _resolved(self, record: RecordId) -> RecordChange:
+        operations = self._record_operations(record)
+        resolution = resolve(operations.values(), self._standing_of)
+        self._resolutions[record] = resolution
+        return self._change(record, resolution.register, operations)
+
+    def _change(
+        self, record: RecordId, register: Register, known: Mapping[OperationId, Operation]
+    ) -> RecordChange:
+        if register.winner is not None:
+            return RecordChange(record, known[register.winner], register)
+        # Nothing shows: any operation tells kind, owner and slug.
+        mine = (one for one in (*self._operations.values(), *known.values()))
+        some = next((one for one in mine if one.record == record), None)
+        return RecordChange(record, some or self._storage.record_operations(record)[0], register)
+
+    def _record_operations(self, record: RecordId) -> dict[OperationId, Operation]:
+        stored = {one.id: one for one in self._storage.record_operations(record)}
+        mine = {id_: one for id_, one in self._operations.items() if one.record == record}
+        return stored | mine

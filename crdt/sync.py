@@ -50,8 +50,10 @@ from crdt.frames import (
 from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox
+from crdt.ports import LOCAL, Accepted, Cursor
 from crdt.progress import (
     ARRIVAL_PATHS,
+    START,
     PeerProgress,
     PeerStatus,
     Phase,
@@ -59,7 +61,7 @@ from crdt.progress import (
     SyncStatus,
     new_progress,
 )
-from crdt.replica import LOCAL, Accepted, Cursor, Replica
+from crdt.replica import Replica
 
 MALFORMED_WEIGHT = 6
 """Faults that an answer that makes no sense counts as: two within 20 s are enough."""
@@ -161,6 +163,7 @@ class SyncMachine:
         self._arrivals["local"] += len(accepted.admitted)
         self._outbox.put(admission.item for admission in accepted.admitted)
         effects: list[Effect] = [Settled(token, accepted.outcomes), *_changed(accepted)]
+        effects += self._start_over(accepted, now_ms)
         effects += self._outbox.flush(now_ms)
         if self._outbox:
             effects.append(WakeAt(self._outbox.due_ms(now_ms)))
@@ -180,11 +183,11 @@ class SyncMachine:
         if not forwarder.gossip.take(count, now_ms):
             return []
         if not isinstance(frame, Ops):
-            unknown = set(frame.ids) - self._replica.storage.known(frame.ids)
+            unknown = set(frame.ids) - self._replica.seen(frame.ids)
             return self._want(forwarder, [id_ for id_ in frame.ids if id_ in unknown], now_ms)
         accepted = self._replica.accept(frame.items, source=event.forwarder, now_ms=now_ms)
         self._arrivals["gossip"] += len(accepted.admitted)
-        effects = _changed(accepted)
+        effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
         if accepted.faults:
             # Whoever passes gossip on has judged its bytes only: the author answers for the rest.
             effects += self._blame(event.author, accepted.faults[0][1], now_ms)
@@ -307,8 +310,10 @@ class SyncMachine:
             accepted = self._replica.accept(
                 page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
             )
-            peer.cursor = cursor
             effects += self._after_items(peer, accepted, now_ms)
+            if accepted.unpruned:
+                return effects
+            peer.cursor = cursor
             effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
             is_new = bool(accepted.admitted)
             return effects + self._next_page(peer, now_ms, done=page.done, is_new=is_new)
@@ -318,7 +323,7 @@ class SyncMachine:
         self, peer: PeerProgress, page: CaughtUp, cursor: Cursor, now_ms: int
     ) -> list[Effect]:
         """Fetch what a page of ids names and we lack; only then does the cursor pass it."""
-        unknown = set(page.ids) - self._replica.storage.known(page.ids)
+        unknown = set(page.ids) - self._replica.seen(page.ids)
         wanted = [id_ for id_ in page.ids if id_ in unknown]
         elsewhere = self._fetched_elsewhere(peer)
         if elsewhere.intersection(wanted) and not peer.deferred:
@@ -345,6 +350,8 @@ class SyncMachine:
         accepted = self._replica.accept(answer.items, source=peer.id, now_ms=now_ms)
         peer.page_new = peer.page_new or bool(accepted.admitted)
         effects = self._after_items(peer, accepted, now_ms)
+        if accepted.unpruned:
+            return effects
         if peer.page is not None and answer.absent:
             # It listed them a moment ago; only a superseded receipt may go, now and then.
             weight = len(answer.absent) / 100
@@ -414,10 +421,23 @@ class SyncMachine:
 
     def _after_items(self, peer: PeerProgress, accepted: Accepted, now_ms: int) -> list[Effect]:
         self._arrivals["catch-up"] += len(accepted.admitted)
-        effects = _changed(accepted)
+        effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
         for source, fault in accepted.faults[: self._limits.fault_score_max]:
             effects += self._blame(source or peer.id, fault, now_ms)
         return effects
+
+    def _start_over(self, accepted: Accepted, now_ms: int) -> list[Effect]:
+        """Read every peer from its beginning when operations that were dropped are wanted again."""
+        if not accepted.unpruned:
+            return []
+        self._bulk = None
+        for peer in self._peers.values():
+            peer.request = peer.fetch = 0
+            peer.cursor, peer.page, peer.fetching = START, None, ()
+            peer.wanted.clear()
+            peer.asked.clear()
+            peer.phase, peer.due_ms, peer.synced = Phase.IDLE, now_ms, False
+        return [WakeAt(self._wake_ms(now_ms))]
 
     def _blame(
         self, peer_id: PeerId, fault: RemoteFault, now_ms: int, weight: float = 1

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from crdt import AccountId, Operation, RecordId, RecordKind
+from crdt.cards.seeds import Seed
 from registry.agents import AIAgent
 from registry.errors import InvalidRecord, Problem, shown
 from registry.licenses import grammar_fault, identifier_fault
@@ -67,6 +68,11 @@ class RegistryRules:
             MalformedBytes, BadRecord: it is not.
         """
         decode_record(operation.kind, body)
+
+    def seed_of(self, operation: Operation, body: bytes) -> Seed:
+        """Return what a valid put would begin a card with: its description and its tags."""
+        record = decode_record(operation.kind, body)
+        return Seed(record.description, record.tags)
 
 
 def readable(

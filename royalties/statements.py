@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from crdt import (
     Account,
     AccountId,
+    Capability,
     HansaError,
     Item,
     MalformedBytes,
@@ -268,7 +269,9 @@ class _Book:
     def _read(self, item: Item) -> Terms:
         operation = open_operation(item, self._network)
         owner = self._account(operation.account)
-        if operation.type is not OperationType.PUT or not owner.may_write_facts(operation.key):
+        if operation.type is not OperationType.PUT or not owner.now.may(
+            operation.key, Capability.MAINTAINER, operation.record
+        ):
             raise MissingEvidence(f"operation {item.id.hex()[:16]} is not its owner's put")
         return terms_of(operation, item.body)
 

@@ -141,10 +141,10 @@ class Guard:
         account, genesis = self._account_of(signer.account), None
         if account is None:
             account, genesis = self._introduced(request, signer.account)
-        if not account.may_write_facts(signer.key):
+        if not account.has_role(signer.key):
             raise NotAuthorised(
-                f"key {signer.key.hex()[:16]} is not one that may write for account "
-                f"{account.id.hex()[:16]}; sign with its root key"
+                f"key {signer.key.hex()[:16]} has no role in account "
+                f"{account.id.hex()[:16]} now; sign with its root key or a delegate's"
             )
         return Creator(account, signer.key, genesis)
 

@@ -157,6 +157,7 @@ TABLE: Mapping[str, Row] = {
     "bad-signature": Row(401, Exit.NOT_ALLOWED, "A signature does not verify"),
     "wrong-network": Row(422, Exit.DISTRUST, "It was signed for another network"),
     "causal-fault": Row(422, Exit.DISTRUST, "The operation contradicts what it cites"),
+    "declined": Row(409, Exit.CONFLICT, "It builds on what this node has dropped"),
     "missing-items": Row(409, Exit.CONFLICT, "It builds on what is not known here yet"),
     "missing-account": Row(401, Exit.NOT_ALLOWED, "The account is not known here"),
     "grant-refused": Row(401, Exit.NOT_ALLOWED, "The grant does not admit this"),
@@ -177,6 +178,7 @@ TABLE: Mapping[str, Row] = {
     "unknown-wire-version": Row(422, Exit.DISTRUST, "The bytes are of another version"),
     # The world
     "world-fault": Row(503, Exit.BUSY, "It cannot be done now"),
+    "card-engine": Row(500, Exit.BUG, "The card's document could not be made"),
     "port-in-use": Row(500, Exit.PORT_IN_USE, "A port is taken"),
     "cannot-listen": Row(500, Exit.SETTINGS, "An address cannot be bound"),
     "storage-full": Row(507, Exit.DISK_FULL, "No space is left"),

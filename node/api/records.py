@@ -14,6 +14,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from crdt import (
+    Declined,
     HansaError,
     Item,
     ItemKind,
@@ -397,6 +398,11 @@ def check_outcome(outcome: Outcome) -> None:
     """
     if outcome.status is Status.PENDING:
         raise MissingItems(outcome.missing)
+    if outcome.status is Status.DECLINED:
+        raise Declined(
+            "this node has dropped what the operation cites, because a checkpoint stands for it; "
+            "read the record again and cite its heads"
+        )
     if outcome.status is Status.REJECTED:
         fault: HansaError = outcome.fault or MalformedBytes("the item was rejected")
         raise fault

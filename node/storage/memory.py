@@ -14,6 +14,7 @@ from crdt import (
     AccountId,
     Commit,
     Cursor,
+    Entry,
     Item,
     ItemId,
     ItemKind,
@@ -25,12 +26,14 @@ from crdt import (
     RecordChange,
     RecordId,
     RecordKind,
+    Register,
     Slot,
-    Standing,
+    SlotStanding,
+    account_of,
 )
 from node.storage.errors import StorageFull
 from node.storage.memory_search import search_states
-from node.storage.states import Counts, RecordState, VersionEntry
+from node.storage.states import Counts, RecordState, VersionEntry, facts_in
 from registry import Page, Query
 
 
@@ -46,14 +49,20 @@ class MemoryDisk:
     items: dict[int, Item] = field(default_factory=dict[int, Item])
     numbers: dict[ItemId, int] = field(default_factory=dict[ItemId, int])
     operations: dict[OperationId, Operation] = field(default_factory=dict[OperationId, Operation])
-    accounts: dict[AccountId, Account] = field(default_factory=dict[AccountId, Account])
+    entries: dict[AccountId, list[Entry]] = field(default_factory=dict[AccountId, list[Entry]])
     records: dict[RecordId, RecordChange] = field(default_factory=dict[RecordId, RecordChange])
-    slots: dict[bytes, tuple[Standing, Slot]] = field(
-        default_factory=dict[bytes, tuple[Standing, Slot]]
+    slots: dict[bytes, tuple[SlotStanding, Slot]] = field(
+        default_factory=dict[bytes, tuple[SlotStanding, Slot]]
     )
+    pruned: dict[ItemId, RecordId] = field(default_factory=dict[ItemId, RecordId])
     cursors: dict[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
     last_n: int = 0
     failing_commits: int = 0
+
+    @property
+    def accounts(self) -> dict[AccountId, Account]:
+        """Every account, with its entries."""
+        return {id_: account_of(entries) for id_, entries in self.entries.items()}
 
 
 class MemoryStorage:
@@ -80,16 +89,37 @@ class MemoryStorage:
         """Return those of `ids` that are operations in the store."""
         return {id_: self.disk.operations[id_] for id_ in ids if id_ in self.disk.operations}
 
-    def heads(self, record: RecordId) -> tuple[OperationId, ...]:
-        """Return a record's heads, the winner first."""
+    def record_operations(self, record: RecordId) -> list[Operation]:
+        """Return every operation of a record that is in the store."""
+        return [one for one in self.disk.operations.values() if one.record == record]
+
+    def register(self, record: RecordId) -> Register | None:
+        """Return a record's state; None when it is unknown."""
         change = self.disk.records.get(record)
-        return (change.register.winner, *change.register.conflicts) if change else ()
+        return change.register if change else None
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account that is in the store."""
-        return self.disk.accounts.get(account)
+        entries = self.disk.entries.get(account)
+        return account_of(entries) if entries else None
 
-    def standing(self, slot: bytes) -> Standing | None:
+    def pruned(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` were in the store and were dropped."""
+        return {id_ for id_ in ids if id_ in self.disk.pruned}
+
+    def pruned_count(self, record: RecordId) -> int:
+        """Return how many operations of a record were dropped."""
+        return sum(one == record for one in self.disk.pruned.values())
+
+    def prune(self, record: RecordId, ids: Sequence[OperationId]) -> None:
+        """Drop operations of a record for good, and remember that they were dropped."""
+        self._check_disk()
+        for id_ in ids:
+            del self.disk.operations[id_]
+            del self.disk.items[self.disk.numbers.pop(ItemId(id_))]
+            self.disk.pruned[ItemId(id_)] = record
+
+    def standing(self, slot: bytes) -> SlotStanding | None:
         """Return what stands in a slot."""
         found = self.disk.slots.get(slot)
         return found[0] if found else None
@@ -137,27 +167,35 @@ class MemoryStorage:
 
     def commit(self, commit: Commit) -> None:
         """Write a batch, all of it or nothing."""
+        self._check_disk()
         disk = self.disk
-        if disk.failing_commits:
-            disk.failing_commits -= 1
-            raise StorageFull("memory")
         for admission in commit.admissions:
             disk.last_n += 1
             item, subject = admission.item, admission.subject
             disk.items[disk.last_n] = item
             disk.numbers[item.id] = disk.last_n
-            if isinstance(subject, Account):
-                disk.accounts[subject.id] = subject
+            if isinstance(subject, Entry):
+                disk.entries.setdefault(subject.account, []).append(subject)
             elif isinstance(subject, Operation):
                 disk.operations[subject.id] = subject
             else:
                 old = disk.slots.get(subject.slot)
                 if old is not None:
                     del disk.items[disk.numbers.pop(old[0].id)]
-                disk.slots[subject.slot] = (Standing(subject.rank, item.id), subject)
+                disk.slots[subject.slot] = (SlotStanding(subject.rank, item.id), subject)
         for change in commit.changes:
             disk.records[change.record] = change
+        if commit.unpruned:
+            disk.cursors.clear()
+            disk.pruned = {
+                id_: one for id_, one in disk.pruned.items() if one not in commit.unpruned
+            }
         disk.cursors.update(commit.cursors)
+
+    def _check_disk(self) -> None:
+        if self.disk.failing_commits:
+            self.disk.failing_commits -= 1
+            raise StorageFull("memory")
 
     def item(self, id_: ItemId) -> Item | None:
         """Return any item of the log."""
@@ -167,7 +205,7 @@ class MemoryStorage:
     def record(self, record: RecordId) -> RecordState | None:
         """Return a record as it stands."""
         change = self.disk.records.get(record)
-        if change is None:
+        if change is None or change.register.winner is None:
             return None
         winner = change.operation
         n = self.disk.numbers[ItemId(winner.id)]
@@ -177,10 +215,8 @@ class MemoryStorage:
             account=winner.account,
             slug=winner.slug,
             operation=winner,
-            body=self.disk.items[n].body,
-            heads=change.register.heads,
-            conflicts=change.register.conflicts,
-            deleted=change.register.deleted,
+            body=facts_in(winner, self.disk.items[n].body),
+            register=change.register,
             n=n,
         )
 
@@ -206,7 +242,9 @@ class MemoryStorage:
         found = [
             change.record
             for change in self.disk.records.values()
-            if change.operation.slug == slug and first <= change.operation.account <= last
+            if change.register.winner is not None
+            and change.operation.slug == slug
+            and first <= change.operation.account <= last
         ]
         return found[:16]
 
@@ -244,7 +282,7 @@ class MemoryStorage:
         live = [
             change.operation.kind
             for change in self.disk.records.values()
-            if not change.register.deleted
+            if change.register.winner is not None and not change.register.deleted
         ]
         return Counts(
             items=len(kinds),

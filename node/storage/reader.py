@@ -22,9 +22,9 @@ from crdt import (
     Operation,
     OperationId,
     OperationType,
-    PublicKey,
     RecordId,
     RecordKind,
+    Register,
     parse_operation,
     unpack_item,
 )
@@ -38,8 +38,8 @@ from node.storage.queries import (
     statement_of,
     words,
 )
-from node.storage.sqlite import split_heads
-from node.storage.states import Counts, RecordState, VersionEntry
+from node.storage.sqlite import read_account, register_in
+from node.storage.states import Counts, RecordState, VersionEntry, facts_in
 from registry import Facets, Hit, Page, Query, decode_record
 
 VERSION_COUNT_MAX = 1000
@@ -62,33 +62,49 @@ class SqliteReader:
     def record(self, record: RecordId) -> RecordState | None:
         """Return a record as it stands, deleted or not; None when nothing is known of it."""
         row = self.one(
-            "SELECT kind, account, slug, heads, deleted FROM record_v1 WHERE id = ?", record
+            "SELECT kind, account, slug, heads, deleted, tips, era, void_count, card_count "
+            "FROM record_v1 WHERE id = ?",
+            record,
         )
         if row is None:
             return None
-        winner, *conflicts = split_heads(row[3])
-        found = self._item(winner)
+        register = register_in(row[3:])
+        if register.winner is None:
+            return None
+        found = self._item(register.winner)
         assert found is not None, "a record's winner is in the log"
         n, item = found
+        operation = parse_operation(item, self.network)
         return RecordState(
             id=record,
             kind=RecordKind(row[0]),
             account=AccountId(row[1]),
             slug=row[2],
-            operation=parse_operation(item, self.network),
-            body=item.body,
-            heads=tuple(sorted((winner, *conflicts))),
-            conflicts=tuple(conflicts),
-            deleted=bool(row[4]),
+            operation=operation,
+            body=facts_in(operation, item.body),
+            register=register,
             n=n,
         )
 
+    def register(self, record: RecordId) -> Register | None:
+        """Return a record's state by ids, also of one that does not show."""
+        row = self.one(
+            "SELECT heads, deleted, tips, era, void_count, card_count FROM record_v1 WHERE id = ?",
+            record,
+        )
+        return register_in(row) if row else None
+
+    def operations(self, record: RecordId) -> list[VersionEntry]:
+        """Return every operation of a record with its body, in order of arrival."""
+        rows = self.all("SELECT n, raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        items = ((n, unpack_item(raw)) for n, raw in rows)
+        return [
+            VersionEntry(parse_operation(item, self.network), item.body, n) for n, item in items
+        ]
+
     def account(self, account: AccountId) -> Account | None:
         """Return an account."""
-        row = self.one("SELECT root_key, recovery_key FROM account_v1 WHERE id = ?", account)
-        if row is None:
-            return None
-        return Account(account, PublicKey(row[0]), PublicKey(row[1]), (account,))
+        return read_account(self.all, account, self.network)
 
     def item(self, id_: ItemId) -> Item | None:
         """Return any item of the log."""
@@ -117,7 +133,8 @@ class SqliteReader:
     def records_of_slug(self, slug: str, first: bytes, last: bytes) -> list[RecordId]:
         """Return the records called `slug` of accounts whose ids lie in first..last, at most 16."""
         rows = self.all(
-            "SELECT id FROM record_v1 WHERE slug = ? AND account BETWEEN ? AND ? LIMIT 16",
+            "SELECT id FROM record_v1 WHERE slug = ? AND account BETWEEN ? AND ? "
+            "AND heads <> x'' LIMIT 16",
             slug,
             first,
             last,
@@ -218,7 +235,10 @@ class SqliteReader:
         """Return how much is in the store."""
         by_kind = dict(self.all("SELECT kind, count(*) FROM item_v1 GROUP BY kind"))
         live = dict(
-            self.all("SELECT kind, count(*) FROM record_v1 WHERE deleted = 0 GROUP BY kind")
+            self.all(
+                "SELECT kind, count(*) FROM record_v1 WHERE deleted = 0 AND heads <> x'' "
+                "GROUP BY kind"
+            )
         )
         pages = self.one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         return Counts(

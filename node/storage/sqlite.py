@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from crdt import (
     Admission,
     Commit,
     Cursor,
+    Entry,
+    EntryType,
     Item,
     ItemId,
     ItemKind,
@@ -27,11 +29,13 @@ from crdt import (
     Operation,
     OperationId,
     PeerId,
-    PublicKey,
     RecordChange,
     RecordId,
+    Register,
     Slot,
-    Standing,
+    SlotStanding,
+    account_of,
+    parse_entry,
     parse_operation,
     unpack_item,
 )
@@ -43,9 +47,20 @@ PARAMETER_COUNT_MAX = 500
 """Ids in one SELECT; SQLite's own bound is 999 on old builds."""
 _INSERT_ITEM = "INSERT INTO item_v1 (n, id, kind, record, raw) VALUES (?, ?, ?, ?, ?)"
 _INSERT_ACCOUNT = "INSERT INTO account_v1 (id, root_key, recovery_key) VALUES (?, ?, ?)"
+_INSERT_ENTRY = "INSERT INTO entry_v1 (account, id) VALUES (?, ?)"
+_INSERT_PRUNED = "INSERT INTO pruned_v1 (id, record) VALUES (?, ?)"
+_INSERT_STALE = "INSERT OR IGNORE INTO stale_v1 (record) VALUES (?)"
 _UPSERT_RECORD = """
-    INSERT INTO record_v1 (id, kind, account, slug, heads, deleted) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET heads = excluded.heads, deleted = excluded.deleted"""
+    INSERT INTO record_v1
+        (id, kind, account, slug, heads, deleted, tips, era, void_count, card_count)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET heads = excluded.heads, deleted = excluded.deleted,
+    tips = excluded.tips, era = excluded.era, void_count = excluded.void_count,
+    card_count = excluded.card_count"""
+_REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM record_v1 WHERE id = ?"
+_LOG = """
+    SELECT item_v1.raw FROM entry_v1 JOIN item_v1 ON item_v1.id = entry_v1.id
+    WHERE entry_v1.account = ? ORDER BY entry_v1.number"""
 _UPSERT_SLOT = """
     INSERT INTO slot_v1 (slot, rank, id, subject, period) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (slot) DO UPDATE SET rank = excluded.rank, id = excluded.id,
@@ -64,7 +79,7 @@ class SqliteStorage:
         self._database = database
         self._epoch = _epoch_of(database, path)
         self._last_n = _last_n_of(database, path)
-        self._views = SearchViews(database, path)
+        self._views = SearchViews(database, path, network)
 
     @property
     def epoch(self) -> bytes:
@@ -93,22 +108,49 @@ class SqliteStorage:
         found = (parse_operation(unpack_item(raw), self.network) for (raw,) in rows)
         return {operation.id: operation for operation in found}
 
-    def heads(self, record: RecordId) -> tuple[OperationId, ...]:
-        """Return a record's heads, the winner first."""
-        row = self._one("SELECT heads FROM record_v1 WHERE id = ?", record)
-        return split_heads(row[0]) if row else ()
+    def record_operations(self, record: RecordId) -> list[Operation]:
+        """Return every operation of a record that is in the store, in order of arrival."""
+        rows = self._all("SELECT raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        return [parse_operation(unpack_item(raw), self.network) for (raw,) in rows]
+
+    def register(self, record: RecordId) -> Register | None:
+        """Return a record's state; None when it is unknown."""
+        row = self._one(_REGISTER, record)
+        return register_in(row) if row else None
+
+    def records_of(self, account: AccountId) -> list[RecordId]:
+        """Return every record of an account, those that do not show among them."""
+        rows = self._all("SELECT id FROM record_v1 WHERE account = ? ORDER BY number", account)
+        return [RecordId(id_) for (id_,) in rows]
 
     def account(self, account: AccountId) -> Account | None:
-        """Return an account that is in the store."""
-        row = self._one("SELECT root_key, recovery_key FROM account_v1 WHERE id = ?", account)
-        if row is None:
-            return None
-        return Account(account, PublicKey(row[0]), PublicKey(row[1]), (account,))
+        """Return an account that is in the store, with all of its entries."""
+        return read_account(self._all, account, self.network)
 
-    def standing(self, slot: bytes) -> Standing | None:
+    def pruned(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` were in the store and were dropped."""
+        return {ItemId(id_) for (id_,) in self._by_ids("SELECT id FROM pruned_v1", list(ids))}
+
+    def pruned_count(self, record: RecordId) -> int:
+        """Return how many operations of a record were dropped."""
+        row = self._one("SELECT count(*) FROM pruned_v1 WHERE record = ?", record)
+        assert row is not None, "a count has a row"
+        return int(row[0])
+
+    def prune(self, record: RecordId, ids: Sequence[OperationId]) -> None:
+        """Drop operations of a record for good, and remember that they were dropped.
+
+        Raises:
+            StorageFault: nothing was dropped.
+        """
+        with transaction(self._database, self.path):
+            self._database.executemany("DELETE FROM item_v1 WHERE id = ?", [(id_,) for id_ in ids])
+            self._database.executemany(_INSERT_PRUNED, [(id_, record) for id_ in ids])
+
+    def standing(self, slot: bytes) -> SlotStanding | None:
         """Return what stands in a slot."""
         row = self._one("SELECT rank, id FROM slot_v1 WHERE slot = ?", slot)
-        return Standing(row[0], ItemId(row[1])) if row else None
+        return SlotStanding(row[0], ItemId(row[1])) if row else None
 
     def cursor(self, peer: PeerId) -> Cursor | None:
         """Return how far we have read a peer."""
@@ -169,16 +211,14 @@ class SqliteStorage:
         database = self._database
         with transaction(database, self.path):
             database.executemany(_INSERT_ITEM, _item_rows(n + 1, commit.admissions))
-            accounts = [
-                one.subject for one in commit.admissions if isinstance(one.subject, Account)
-            ]
-            database.executemany(
-                _INSERT_ACCOUNT, [(one.id, one.root_key, one.recovery_key) for one in accounts]
-            )
             for admission in commit.admissions:
                 if isinstance(admission.subject, Slot):
                     self._stand(admission.item, admission.subject)
+                elif isinstance(admission.subject, Entry):
+                    self._enter(admission.subject)
             database.executemany(_UPSERT_RECORD, map(_record_row, commit.changes))
+            database.executemany(_INSERT_STALE, _stale_rows(commit))
+            self._unprune(commit.unpruned)
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
@@ -190,6 +230,21 @@ class SqliteStorage:
     def rebuild_views(self) -> None:
         """Empty the search views; `project` fills them again from the log."""
         self._views.rebuild()
+
+    def _enter(self, entry: Entry) -> None:
+        """Add an account, or an entry to one."""
+        if entry.predecessor is None:
+            row = (entry.account, entry.key, entry.recovery_key)
+            self._database.execute(_INSERT_ACCOUNT, row)
+        else:
+            self._database.execute(_INSERT_ENTRY, (entry.account, entry.id))
+
+    def _unprune(self, records: Sequence[RecordId]) -> None:
+        """Forget that operations were dropped, and how far peers were read: they are wanted."""
+        if records:
+            rows = [(record,) for record in records]
+            self._database.executemany("DELETE FROM pruned_v1 WHERE record = ?", rows)
+            self._database.execute("DELETE FROM cursor_v1")
 
     def _stand(self, item: Item, slot: Slot) -> None:
         """Put a receipt in its slot. What it supersedes leaves after it came, so n only grows."""
@@ -203,6 +258,10 @@ class SqliteStorage:
         with storage_faults(self.path):
             row: tuple[Any, ...] | None = self._database.execute(query, parameters).fetchone()
         return row
+
+    def _all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with storage_faults(self.path):
+            return self._database.execute(query, parameters).fetchall()
 
     def _by_ids(
         self, select: str, ids: Sequence[bytes], condition: str = ""
@@ -231,6 +290,44 @@ def split_heads(raw: bytes) -> tuple[OperationId, ...]:
     return tuple(OperationId(raw[start : start + 32]) for start in range(0, len(raw), 32))
 
 
+def register_in(row: tuple[Any, ...]) -> Register:
+    """Return the state in a row of `heads, deleted, tips, era, void_count, card_count`."""
+    facts = split_heads(row[0])
+    tips = split_heads(row[2]) if row[2] is not None else tuple(sorted(facts))
+    return Register(
+        winner=facts[0] if facts else None,
+        conflicts=facts[1:],
+        deleted=bool(row[1]),
+        heads=tips,
+        era=row[3],
+        void_count=row[4],
+        card_count=row[5],
+    )
+
+
+def read_account(
+    rows_of: Callable[..., list[tuple[Any, ...]]], account: AccountId, network: NetworkId
+) -> Account | None:
+    """Return an account and its entries, read with a function that runs a query."""
+    found = rows_of("SELECT root_key, recovery_key FROM account_v1 WHERE id = ?", account)
+    if not found:
+        return None
+    root, recovery = found[0]
+    genesis = Entry(
+        ItemId(account), EntryType.GENESIS, account, None, root, root, recovery_key=recovery
+    )
+    later = (parse_entry(unpack_item(raw), network) for (raw,) in rows_of(_LOG, account))
+    return account_of((genesis, *later))
+
+
+def _stale_rows(commit: Commit) -> list[tuple[bytes]]:
+    """Return the records whose state changed without an operation of theirs in the batch."""
+    written = {
+        one.subject.record for one in commit.admissions if isinstance(one.subject, Operation)
+    }
+    return [(change.record,) for change in commit.changes if change.record not in written]
+
+
 def _item_rows(first_n: int, admissions: Iterable[Admission]) -> Iterator[tuple[object, ...]]:
     for n, admission in enumerate(admissions, first_n):
         item, subject = admission.item, admission.subject
@@ -240,14 +337,18 @@ def _item_rows(first_n: int, admissions: Iterable[Admission]) -> Iterator[tuple[
 
 def _record_row(change: RecordChange) -> tuple[object, ...]:
     operation, register = change.operation, change.register
-    heads = register.winner + b"".join(register.conflicts)
+    is_plain = register.heads == tuple(sorted(register.facts))
     return (
         change.record,
         int(operation.kind),
         operation.account,
         operation.slug,
-        heads,
+        b"".join(register.facts),
         int(register.deleted),
+        None if is_plain else b"".join(register.heads),
+        register.era,
+        register.void_count,
+        register.card_count,
     )
 
 

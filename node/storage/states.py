@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crdt import AccountId, Operation, OperationId, RecordId, RecordKind
+from crdt import (
+    AccountId,
+    Operation,
+    OperationId,
+    OperationType,
+    RecordId,
+    RecordKind,
+    Register,
+    open_checkpoint,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +22,7 @@ class RecordState:
 
     Attributes:
         operation: The winner: who signed what shows, when, citing what.
-        body: The winner's canonical bytes; empty when it is a tombstone.
-        heads: What the next write cites, sorted, the winner among them.
-        conflicts: The heads that lost.
-        deleted: The winner is a delete: `operation` is the tombstone.
+        body: The canonical bytes of its facts; empty when it is a tombstone.
         n: When the winner arrived here, in the store's own counting.
     """
 
@@ -26,10 +32,30 @@ class RecordState:
     slug: str
     operation: Operation
     body: bytes
-    heads: tuple[OperationId, ...]
-    conflicts: tuple[OperationId, ...]
-    deleted: bool
+    register: Register
     n: int
+
+    @property
+    def heads(self) -> tuple[OperationId, ...]:
+        """What the next write cites, sorted."""
+        return self.register.heads
+
+    @property
+    def conflicts(self) -> tuple[OperationId, ...]:
+        """The fact heads that lost, sorted."""
+        return self.register.conflicts
+
+    @property
+    def deleted(self) -> bool:
+        """The winner is a tombstone."""
+        return self.register.deleted
+
+
+def facts_in(operation: Operation, body: bytes) -> bytes:
+    """Return the record that an operation's body holds: a put's, or a checkpoint's facts."""
+    if operation.type is OperationType.CHECKPOINT:
+        return open_checkpoint(body).facts
+    return body
 
 
 @dataclass(frozen=True, slots=True)

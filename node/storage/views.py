@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from crdt import RecordKind, RemoteFault, unpack_item
+from crdt import NetworkId, RecordKind, RemoteFault, parse_operation, unpack_item
 from node.storage.migrations import storage_faults, transaction
+from node.storage.states import facts_in
 from registry import SearchRow, decode_record, projection
 
 _COLUMNS = (
@@ -31,8 +32,9 @@ _DELETE_WORDS = (
 )
 _INSERT_MARK = "INSERT OR IGNORE INTO mark_v1 (property, value, number) VALUES (?, ?, ?)"
 _RECORD = """
-    SELECT record_v1.number, record_v1.kind, record_v1.account, record_v1.deleted, item_v1.raw
-    FROM record_v1 JOIN item_v1 ON item_v1.id = substr(record_v1.heads, 1, 32)
+    SELECT record_v1.number, record_v1.kind, record_v1.account, record_v1.deleted, record_v1.era,
+        item_v1.raw
+    FROM record_v1 LEFT JOIN item_v1 ON item_v1.id = substr(record_v1.heads, 1, 32)
     WHERE record_v1.id = ?"""
 TAG_SEPARATOR = "\n"
 """Tags have no control characters, so this separates them for the words' index."""
@@ -41,8 +43,9 @@ TAG_SEPARATOR = "\n"
 class SearchViews:
     """Keeps the views behind the log, on the writer's connection."""
 
-    def __init__(self, database: sqlite3.Connection, path: Path | str) -> None:
+    def __init__(self, database: sqlite3.Connection, path: Path | str, network: NetworkId) -> None:
         self._database = database
+        self._network = network
         self._path = path
         with storage_faults(path):
             row: tuple[int] | None = database.execute(
@@ -56,7 +59,11 @@ class SearchViews:
         Raises:
             StorageFault: the views are as they were.
         """
-        if self._projected_n >= last_n:
+        with storage_faults(self._path):
+            stale: list[tuple[bytes]] = self._database.execute(
+                "SELECT record FROM stale_v1 ORDER BY number LIMIT ?", (count_max,)
+            ).fetchall()
+        if self._projected_n >= last_n and not stale:
             return False
         with storage_faults(self._path):
             rows: list[tuple[int, bytes]] = self._database.execute(
@@ -66,8 +73,9 @@ class SearchViews:
             ).fetchall()
         is_all = len(rows) < count_max
         projected_n = last_n if is_all else rows[-1][0]
-        self._write(dict.fromkeys(record for _, record in rows), projected_n)
-        return not is_all
+        records = [*(record for _, record in rows), *(record for (record,) in stale)]
+        self._write(dict.fromkeys(records), projected_n)
+        return not is_all or len(stale) == count_max
 
     def rebuild(self) -> None:
         """Empty the views; `project` fills them again."""
@@ -86,6 +94,7 @@ class SearchViews:
             with transaction(self._database, self._path):
                 for record in records:
                     self._show(record)
+                    self._database.execute("DELETE FROM stale_v1 WHERE record = ?", (record,))
                 self._database.execute(
                     "INSERT INTO meta_v1 (key, value) VALUES ('projected_n', ?) "
                     "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -99,14 +108,15 @@ class SearchViews:
     def _show(self, record: bytes) -> None:
         """Replace what the views say of one record."""
         execute = self._database.execute
-        number, kind, account, deleted, raw = execute(_RECORD, (record,)).fetchone()
+        number, kind, account, deleted, era, raw = execute(_RECORD, (record,)).fetchone()
         execute(_DELETE_WORDS, (number,))
         execute("DELETE FROM view_v1 WHERE number = ?", (number,))
         execute("DELETE FROM mark_v1 WHERE number = ?", (number,))
-        if deleted:
+        if deleted or raw is None:
             return
         try:
-            row = projection(decode_record(RecordKind(kind), unpack_item(raw).body))
+            facts = self._facts(raw) if era else unpack_item(raw).body
+            row = projection(decode_record(RecordKind(kind), facts))
         except RemoteFault:
             # Admitted under rules that have since become stricter: kept, and not found.
             return
@@ -114,6 +124,10 @@ class SearchViews:
         execute(_INSERT_VIEW, (number, *_columns(row, account, tags)))
         execute(_INSERT_WORDS, (number, row.name, tags, row.description))
         self._database.executemany(_INSERT_MARK, [(*mark, number) for mark in marks(row)])
+
+    def _facts(self, raw: bytes) -> bytes:
+        item = unpack_item(raw)
+        return facts_in(parse_operation(item, self._network), item.body)
 
 
 def marks(row: SearchRow) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ def test_what_was_committed_is_there_after_reopening(store: Store) -> None:
     assert storage.last_n == 3
     assert storage.known([*ids, ItemId(b"x" * 32)]) == set(ids)
     assert storage.account(ANN.account) == store.reader.account(ANN.account)
-    assert storage.heads(ANN.record()) == (put.id,)
+    assert storage.register(ANN.record()).heads == (put.id,)
     assert storage.operations([OperationId(put.id), OperationId(ANN.genesis.id)]) == {
         put.id: ANN.opened(put)
     }

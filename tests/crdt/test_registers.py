@@ -28,7 +28,8 @@ def slow_register(operations: list[Operation]) -> Register:
     heads = [operation for operation in operations if operation.id not in covered]
     winner = max(heads, key=lambda o: (0, True, o.type is OperationType.DELETE, o.depth, o.id))
     conflicts = tuple(sorted(head.id for head in heads if head is not winner))
-    return Register(winner.id, conflicts, winner.type is OperationType.DELETE)
+    tips = tuple(sorted(head.id for head in heads))
+    return Register(winner.id, conflicts, winner.type is OperationType.DELETE, tips)
 
 
 @dataclass(frozen=True)

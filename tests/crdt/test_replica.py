@@ -117,12 +117,14 @@ def test_a_stranger_cannot_write_anothers_record() -> None:
     [
         pytest.param(ANN.put(depth=2), "causal-fault", id="depth out of nothing"),
         pytest.param(ANN.delete(), "causal-fault", id="a delete of nothing"),
-        pytest.param(ANN.put(account_heads=()), "causal-fault", id="no account heads"),
-        pytest.param(ANN.put(account_heads=(b"x" * 32,)), "causal-fault", id="other heads"),
+        pytest.param(ANN.put(account_heads=()), "malformed-bytes", id="no account heads"),
+        pytest.param(
+            ANN.put(account_heads=(ANN.genesis.id, b"x" * 32)), "malformed-bytes", id="two heads"
+        ),
         pytest.param(ANN.put(cites=(ANN.genesis,), depth=2), "causal-fault", id="cites no write"),
         pytest.param(ANN.put(b""), "malformed-bytes", id="an empty body"),
         pytest.param(ANN.put(b"bad"), "malformed-bytes", id="a body the registry refuses"),
-        pytest.param(ANN.write(OperationType.CARD, b"x"), "malformed-bytes", id="a card"),
+        pytest.param(ANN.write(OperationType.CARD, b""), "malformed-bytes", id="a card"),
         pytest.param(ANN.write(OperationType.CHECKPOINT, b""), "malformed-bytes", id="checkpoint"),
         pytest.param(ANN.write(OperationType.DELETE, b"x"), "malformed-bytes", id="delete: body"),
         pytest.param(Writer("ann", OTHER_NETWORK).put(), "wrong-network", id="other network"),
@@ -153,6 +155,18 @@ def test_an_account_entry_that_claims_to_be_an_operation_is_refused() -> None:
 def test_a_predecessor_of_another_record_is_refused() -> None:
     other = ANN.put(slug="other")
     assert fault_of(other, ANN.put(cites=(other,))) == "causal-fault"
+
+
+def test_an_entry_of_another_account_is_no_head() -> None:
+    put = ANN.put(account_heads=(BOB.genesis.id,))
+    assert fault_of(BOB.genesis, put) == "causal-fault"
+
+
+def test_an_operation_waits_for_the_account_entry_it_cites() -> None:
+    put = ANN.put(account_heads=(b"x" * 32,))
+    accepted = accept(new_replica(), ANN.genesis, put)
+    assert statuses(accepted) == ["new", "pending"]
+    assert accepted.outcomes[1].missing == (b"x" * 32,)
 
 
 def test_a_wrong_signature_is_refused_and_does_not_taint_the_id() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crdt import Account, Operation, PeerId, open_genesis, open_operation
+from crdt import Account, Capability, Operation, PeerId, open_genesis, open_operation
 from tests.sim.swarm import SimNode, Swarm
 from tests.writers import NETWORK
 
@@ -22,7 +22,8 @@ def check_disk(node: SimNode) -> None:
     disk = node.disk
     for operation in disk.operations.values():
         account: Account = disk.accounts[operation.account]
-        assert account.may_write_facts(operation.key)
+        state = account.states[operation.account_head]
+        assert state.may(operation.key, Capability.MAINTAINER, operation.record)
         n = disk.numbers[operation.id]  # type: ignore[index]
         for cited in operation.predecessors:
             assert disk.numbers[cited] < n  # type: ignore[index]
@@ -30,7 +31,7 @@ def check_disk(node: SimNode) -> None:
         assert opened == operation
     for account in disk.accounts.values():
         genesis = disk.items[disk.numbers[account.id]]  # type: ignore[index]
-        assert open_genesis(genesis, NETWORK) == account
+        assert open_genesis(genesis, NETWORK).entries == account.entries[:1]
 
 
 def views(swarm: Swarm) -> dict[PeerId, dict[bytes, object]]:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import crdt.replica
 import crdt.sync
-from crdt import Effect, Item, PeerId, RecordChange, Register
+from crdt import Effect, Item, PeerId, RecordChange
 from crdt.progress import PeerProgress
 from crdt.replica import _Batch
 from node.storage.memory import MemoryStorage
@@ -199,7 +200,9 @@ def test_a_planted_fold_of_winners_is_caught(monkeypatch: pytest.MonkeyPatch) ->
                 continue
             winner = before.register.winner
             others = tuple(head for head in heads if head != winner)
-            register = Register(winner, others, before.register.deleted)
+            register = replace(
+                change.register, winner=winner, conflicts=others, deleted=before.register.deleted
+            )
             changes.append(RecordChange(change.record, before.operation, register))
         return tuple(changes)
 

@@ -11,6 +11,7 @@ from crdt import (
     OperationType,
     RecordId,
     RecordKind,
+    Register,
     SigningKey,
     make_operation,
     network_id,
@@ -35,7 +36,7 @@ def state(slug: str, kind: RecordKind = RecordKind.MODEL, **fields: Any) -> Reco
     operation = parse_operation(item, NETWORK)
     return RecordState(
         id=operation.record, kind=kind, account=OWNER, slug=slug, operation=operation, body=body,
-        heads=(operation.id,), conflicts=(), deleted=False, n=1,
+        register=Register(operation.id, (), False, (operation.id,)), n=1,
     )  # fmt: skip
 
 

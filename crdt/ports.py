@@ -1,0 +1,242 @@
+"""What a replica needs of the rest of the node, and what passes between them.
+
+A store, and two judges that live in higher layers: of records' bodies, and of receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from crdt.accounts import Account
+from crdt.cards.seeds import Seed
+from crdt.entries import Entry
+from crdt.errors import RemoteFault
+from crdt.ids import AccountId, ItemId, OperationId, PeerId, RecordId
+from crdt.items import Item
+from crdt.maxima import Slot, Standing
+from crdt.operations import Operation
+from crdt.registers import Register
+
+LOCAL = PeerId("")
+"""The source of what this node's own callers publish: never kept waiting."""
+
+
+class Status(Enum):
+    """What became of an item."""
+
+    NEW = "new"
+    KNOWN = "known"
+    PENDING = "pending"
+    REJECTED = "rejected"
+    DECLINED = "declined"
+    """Valid for all we know, and of an era that this node has dropped (check C)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one given item.
+
+    Attributes:
+        missing: For `PENDING`: what it waits for.
+        fault: For `REJECTED`: why.
+    """
+
+    id: ItemId
+    status: Status
+    missing: tuple[ItemId, ...] = ()
+    fault: RemoteFault | None = None
+
+
+Subject: TypeAlias = Entry | Operation | Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An item that is now in the set, and what it turned out to be."""
+
+    item: Item
+    subject: Subject
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A record's state after a batch.
+
+    Attributes:
+        operation: The winner; when nothing shows, any operation of the record.
+    """
+
+    record: RecordId
+    operation: Operation
+    register: Register
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far we have read a peer's store: everything up to `n` of `epoch`."""
+
+    epoch: bytes
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one batch writes, all of it or nothing.
+
+    Attributes:
+        unpruned: Records whose dropped operations are wanted again: the store forgets that it
+            dropped them, and every cursor, so that peers are read from their beginning.
+    """
+
+    admissions: tuple[Admission, ...] = ()
+    changes: tuple[RecordChange, ...] = ()
+    cursors: Mapping[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
+    unpruned: tuple[RecordId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A stretch of the store in order of arrival.
+
+    Attributes:
+        next_n: The cursor after it.
+        done: Nothing comes after it.
+    """
+
+    ids: tuple[ItemId, ...]
+    raws: tuple[bytes, ...]
+    next_n: int
+    done: bool
+
+
+class Storage(Protocol):
+    """What a replica needs of a store. Two implementations, one contract suite."""
+
+    @property
+    def epoch(self) -> bytes:
+        """16 random bytes chosen when the store was made: cursors into another are void."""
+        ...
+
+    @property
+    def last_n(self) -> int:
+        """The newest arrival's number; 0 when empty."""
+        ...
+
+    def known(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` are in the store."""
+        ...
+
+    def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
+        """Return those of `ids` that are operations in the store."""
+        ...
+
+    def record_operations(self, record: RecordId) -> list[Operation]:
+        """Return every operation of a record that is in the store, in any order."""
+        ...
+
+    def register(self, record: RecordId) -> Register | None:
+        """Return a record's state; None when it is unknown."""
+        ...
+
+    def records_of(self, account: AccountId) -> list[RecordId]:
+        """Return every record of an account, those that do not show among them."""
+        ...
+
+    def account(self, account: AccountId) -> Account | None:
+        """Return an account that is in the store, with all of its entries."""
+        ...
+
+    def pruned(self, ids: Collection[ItemId]) -> set[ItemId]:
+        """Return which of `ids` were in the store and were dropped."""
+        ...
+
+    def pruned_count(self, record: RecordId) -> int:
+        """Return how many operations of a record were dropped."""
+        ...
+
+    def prune(self, record: RecordId, ids: Sequence[OperationId]) -> None:
+        """Drop operations of a record for good, and remember that they were dropped.
+
+        Raises:
+            WorldFault: nothing was dropped.
+        """
+        ...
+
+    def standing(self, slot: bytes) -> Standing | None:
+        """Return what stands in a slot."""
+        ...
+
+    def cursor(self, peer: PeerId) -> Cursor | None:
+        """Return how far we have read a peer."""
+        ...
+
+    def raws(self, ids: Sequence[ItemId], *, bytes_max: int) -> dict[ItemId, bytes]:
+        """Return items by id, in the order asked, until `bytes_max` would be passed (but one)."""
+        ...
+
+    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
+        """Return whole items that arrived after `n`: at least one if there is one."""
+        ...
+
+    def ids_after(self, n: int, *, count_max: int) -> LogPage:
+        """Return only the ids of what arrived after `n`."""
+        ...
+
+    def commit(self, commit: Commit) -> None:
+        """Write a batch durably, all of it or nothing.
+
+        Raises:
+            WorldFault: it could not be written; the store is as it was.
+        """
+        ...
+
+
+class BodyRules(Protocol):
+    """What a record's body may say; the registry implements it."""
+
+    def check_put(self, operation: Operation, body: bytes) -> None:
+        """Return if a put with this body is valid for every node.
+
+        Raises:
+            RemoteFault: it is not; a pure function of the arguments.
+        """
+        ...
+
+    def seed_of(self, operation: Operation, body: bytes) -> Seed:
+        """Return what the body of a valid put would begin a card with."""
+        ...
+
+
+class ReceiptRules(Protocol):
+    """What a receipt may say; royalties implements it."""
+
+    def judge(self, item: Item, account_of: Callable[[AccountId], Account | None]) -> Slot:
+        """Return where a valid receipt competes.
+
+        Raises:
+            MissingAccount: a party's account is not known here yet.
+            RemoteFault: it is not valid.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a batch did.
+
+    Attributes:
+        outcomes: One for each given item, in order.
+        admitted: What is new in the set, in order, those that had waited among them.
+        changes: The states of the records that changed.
+        faults: Who sent what turned out invalid.
+        unpruned: Records whose dropped operations are wanted again.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    admitted: tuple[Admission, ...]
+    changes: tuple[RecordChange, ...]
+    faults: tuple[tuple[PeerId, RemoteFault], ...]
+    unpruned: tuple[RecordId, ...] = ()

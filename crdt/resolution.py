@@ -1,0 +1,181 @@
+"""What a record shows, from all of its operations: `DESIGN.md`, section 3, in linear time.
+
+Operations are put in order of depth, so that causes come first and a walk backwards meets every
+descendant before what it builds on. No set of anybody's past is ever made: marks are pushed along
+the citations instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from crdt.accounts import Standing
+from crdt.ids import ItemId, OperationId, PublicKey
+from crdt.operations import ERA_FIRST, Operation, OperationType
+from crdt.registers import Heads, Register, register_of
+
+Operations: TypeAlias = Mapping[OperationId, Operation]
+Standings: TypeAlias = Mapping[OperationId, Standing]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What was found out about each of a record's operations.
+
+    Attributes:
+        effective: Ids of the operations that count, of every era.
+        endorsed: Those that an operation of the account's root now vouches for.
+        kept: Those saved by the keep list of the entry that ended their key.
+        checkpoints: Effective checkpoints, the one that opens the record's era first.
+    """
+
+    register: Register
+    effective: frozenset[OperationId]
+    endorsed: frozenset[OperationId]
+    kept: frozenset[OperationId]
+    checkpoints: tuple[OperationId, ...]
+
+
+def resolve(
+    operations: Iterable[Operation], standing_of: Callable[[Operation], Standing]
+) -> Resolution:
+    """Return the state of a record whose valid operations are exactly these.
+
+    Args:
+        standing_of: How much the account stands behind an operation's key and account entry.
+    """
+    ordered = sorted(operations, key=lambda one: (one.depth, one.id))
+    standings = {one.id: standing_of(one) for one in ordered}
+    by_id = {one.id: one for one in ordered}
+    endorsed = _endorsed(by_id, standings)
+    kept = _kept(by_id, standings)
+    effective = frozenset(
+        one.id
+        for one in ordered
+        if one.type is not OperationType.UNKNOWN
+        and (
+            one.id in endorsed
+            or (standings[one.id].live and (standings[one.id].current or one.id in kept))
+        )
+    )
+    checkpoints = _checkpoints(ordered, effective, standings)
+    era = checkpoints[0].id if checkpoints else ERA_FIRST
+    members = [one for one in ordered if era_of(one) == era]
+    heads = _heads(members, effective, era)
+    facts = [one for one in members if one.id in heads.facts]
+    register = register_of(heads, facts, lambda one: standings[one.id])
+    ids = tuple(one.id for one in checkpoints)
+    return Resolution(register, effective, endorsed, kept, ids)
+
+
+def era_of(operation: Operation) -> bytes:
+    """Return the era an operation counts for: a checkpoint belongs to the one it opens."""
+    if operation.type is OperationType.CHECKPOINT:
+        return operation.id
+    return operation.era
+
+
+def past_of(
+    ids: Iterable[OperationId], operations: Mapping[OperationId, Operation]
+) -> frozenset[OperationId]:
+    """Return these operations and everything in their past, as far as it is among `operations`."""
+    found: set[OperationId] = set()
+    stack = [id_ for id_ in ids if id_ in operations]
+    while stack:
+        id_ = stack.pop()
+        if id_ not in found:
+            found.add(id_)
+            stack += [one for one in operations[id_].predecessors if one in operations]
+    return frozenset(found)
+
+
+def prunable(operations: Collection[Operation], resolution: Resolution) -> list[OperationId]:
+    """Return the operations that nothing needs while the record's era lasts, sorted.
+
+    Those of eras below it: the first one, and those of effective checkpoints that rank lower. What
+    belongs to a checkpoint that is not effective stays, because it may yet become so.
+    """
+    if not resolution.checkpoints:
+        return []
+    below = {ERA_FIRST, *resolution.checkpoints[1:]}
+    return sorted(one.id for one in operations if era_of(one) in below)
+
+
+def _endorsed(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
+    return _vouched([one for one in by_id if standings[one].endorses], by_id, standings)
+
+
+def _kept(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
+    """Return what the keep lists save: what they name, and what that vouches for."""
+    saved: dict[PublicKey, frozenset[OperationId]] = {}
+    found: set[OperationId] = set()
+    for one in by_id.values():
+        keep = standings[one.id].keep
+        if not keep:
+            continue
+        if one.key not in saved:
+            named = [id_ for id_ in keep if id_ in by_id]
+            saved[one.key] = _vouched(named, by_id, standings) | frozenset(named)
+        if one.id in saved[one.key]:
+            found.add(one.id)
+    return frozenset(found)
+
+
+def _vouched(
+    ids: Iterable[OperationId], by_id: Operations, standings: Standings
+) -> frozenset[OperationId]:
+    """Return the operations that these vouch for (DESIGN.md, 3).
+
+    Each vouches for those of its past whose keys have a role at the account entry it cites. What
+    it cites directly without that, it names: that one is vouched for, and vouches in turn. The
+    pasts of all that cite one account entry are walked together.
+    """
+    found: set[OperationId] = set()
+    by_head: dict[ItemId, list[OperationId]] = {}
+    stack = list(ids)
+    seen = set(stack)
+    while stack:
+        one = by_id[stack.pop()]
+        by_head.setdefault(one.account_head, []).append(one.id)
+        for id_ in one.predecessors:
+            if id_ in by_id and by_id[id_].key not in standings[one.id].roles:
+                found.add(id_)
+                if id_ not in seen:
+                    seen.add(id_)
+                    stack.append(id_)
+    for vouchers in by_head.values():
+        roles = standings[vouchers[0]].roles
+        before = [id_ for one in vouchers for id_ in by_id[one].predecessors]
+        found.update(id_ for id_ in past_of(before, by_id) if by_id[id_].key in roles)
+    return frozenset(found)
+
+
+def _checkpoints(
+    ordered: list[Operation], effective: frozenset[OperationId], standings: Standings
+) -> list[Operation]:
+    found = [one for one in ordered if one.type is OperationType.CHECKPOINT and one.id in effective]
+    return sorted(
+        found, key=lambda one: (standings[one.id].epoch, one.number, one.id), reverse=True
+    )
+
+
+def _heads(members: list[Operation], effective: frozenset[OperationId], era: bytes) -> Heads:
+    """Return an era's heads: what no effective operation, and no effective fact, is built on."""
+    covered: set[OperationId] = set()
+    superseded: set[OperationId] = set()
+    for one in reversed(members):
+        counts = one.id in effective
+        if counts or one.id in covered:
+            covered.update(one.predecessors)
+        if (counts and one.is_fact) or one.id in superseded:
+            superseded.update(one.predecessors)
+    counted = [one for one in members if one.id in effective]
+    return Heads(
+        facts=frozenset(one.id for one in counted if one.is_fact and one.id not in superseded),
+        heads=frozenset(one.id for one in counted if one.id not in covered),
+        era=era,
+        void_count=len(members) - len(counted),
+        card_count=sum(one.type is OperationType.CARD for one in counted),
+    )
