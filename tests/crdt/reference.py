@@ -156,11 +156,11 @@ def _may_sign_entry(entry: RefEntry, state: AccountState) -> bool:
     by_recovery = entry.signer == state.recovery
     by_root_or_recovery = entry.signer == state.root or by_recovery
     is_new = entry.key is not None and entry.key not in state.introduced
-    if entry.type in {ADD_KEY, ROTATE_ROOT}:
+    if entry.type == ADD_KEY:
         return by_root_or_recovery and is_new
     if entry.type == REVOKE:
         return by_root_or_recovery and entry.key in state.delegates
-    if entry.type == SET_RECOVERY:
+    if entry.type in {ROTATE_ROOT, SET_RECOVERY}:
         return by_recovery and is_new
     return entry.type == ADOPT and by_recovery
 
@@ -306,7 +306,9 @@ def is_allowed(o: RefOperation, state: AccountState) -> bool:
         return False
     if o.type in {PUT, DELETE}:
         return bool(grant.capabilities & MAINTAINER)
-    if o.type != CARD:
+    if o.type not in KNOWN_TYPES:
+        return bool(grant.capabilities)
+    if o.type == CHECKPOINT:
         return False
     if grant.capabilities & (MAINTAINER | EDITOR):
         return True
@@ -364,30 +366,54 @@ def entry_of(o: RefOperation, entries: Entries) -> RefEntry:
 
 
 def is_live(o: RefOperation, entries: Entries) -> bool:
+    """It cites a live entry."""
     return entry_of(o, entries) in live(entries)
 
 
 def current(o: RefOperation, entries: Entries) -> bool:
-    """Its key is the root or a delegate that is not revoked in the account now."""
-    now = account_now(entries)
-    return o.key == now.root or o.key in now.delegates
+    """No entry of the trunk has ended its key."""
+    return o.key not in account_now(entries).ended_by
+
+
+def has_role(key: Key, state: AccountState) -> bool:
+    """It is the root or a delegate there."""
+    return key == state.root or key in state.delegates
+
+
+@lru_cache(maxsize=131072)
+def vouched(r: RefOperation, operations: Operations, entries: Entries) -> frozenset[Id]:
+    """Everything that `r` vouches for.
+
+    What is in its past, if its key has a role in the state at the entry that `r` cites; and what
+    `r` cites directly though its key has no role there, with all that this vouches for.
+    """
+    there = state_at(entry_of(r, entries), entries)
+    before = past(r, operations)
+    found = {o.id for o in operations if o.id in before and has_role(o.key, there)}
+    for q in operations:
+        if q.id in r.predecessors and not has_role(q.key, there):
+            found |= {q.id} | vouched(q, operations, entries)
+    return frozenset(found)
+
+
+def endorses(r: RefOperation, entries: Entries) -> bool:
+    """A live, current operation whose key is the root in the state at the entry it cites."""
+    there = state_at(entry_of(r, entries), entries)
+    return is_live(r, entries) and current(r, entries) and r.key == there.root
 
 
 def endorsed(o: RefOperation, operations: Operations, entries: Entries) -> bool:
-    """An operation of the root of the account now that cites a live entry has it in its past."""
-    root = account_now(entries).root
-    return any(
-        r.key == root and is_live(r, entries) and o.id in past(r, operations) for r in operations
-    )
+    """Some operation that endorses vouches for it."""
+    return any(endorses(r, entries) and o.id in vouched(r, operations, entries) for r in operations)
 
 
 def kept(o: RefOperation, operations: Operations, entries: Entries) -> bool:
-    """What ended its key on the trunk keeps it, or something that has it in its past."""
+    """What ended its key on the trunk keeps it, or keeps something that vouches for it."""
     ending = account_now(entries).ended_by.get(o.key)
     if ending is None:
         return False
     named = [one for one in operations if one.id in ending.keep]
-    return any(one.id == o.id or o.id in past(one, operations) for one in named)
+    return any(one.id == o.id or o.id in vouched(one, operations, entries) for one in named)
 
 
 def effective(o: RefOperation, operations: Operations, entries: Entries) -> bool:
@@ -404,7 +430,10 @@ def epoch(o: RefOperation, entries: Entries) -> int:
 
 
 def is_root(o: RefOperation, entries: Entries) -> bool:
-    return o.key == state_at(anchor(entry_of(o, entries), entries), entries).root
+    """Its key is the root at the entry it cites if that is live, else at its anchor."""
+    cited = entry_of(o, entries)
+    where = cited if is_live(o, entries) else anchor(cited, entries)
+    return o.key == state_at(where, entries).root
 
 
 def is_delete(o: RefOperation) -> bool:

@@ -52,8 +52,11 @@ class Story:
     def revoke(self, key: bytes, after: str, **options: object) -> str:
         return self.entry(f"revoke {key.decode()}", ref.REVOKE, after, key=key, **options)
 
-    def rotate(self, key: bytes, after: str, **options: object) -> str:
-        return self.entry(f"rotate {key.decode()}", ref.ROTATE_ROOT, after, key=key, **options)
+    def rotate(
+        self, key: bytes, after: str, by: bytes = RECOVERY, keep: tuple[str, ...] = ()
+    ) -> str:
+        name = f"rotate {key.decode()}"
+        return self.entry(name, ref.ROTATE_ROOT, after, by=by, key=key, keep=keep)
 
     def adopt(self, after: str, by: bytes = RECOVERY) -> str:
         return self.entry(f"adopt {after}", ref.ADOPT, after, by=by)

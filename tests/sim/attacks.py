@@ -74,7 +74,7 @@ def any_signature(world: World, key: str | None = None, **options: object) -> bo
             name,
             place.id,
             slug=slug,
-            number=rng.choice((1, 2, 3, 2**40)),
+            number=rng.choice((1, 2, 3, 2**31)),
             has_facts=rng.random() < 0.7,
             **options,
         )
@@ -83,7 +83,7 @@ def any_signature(world: World, key: str | None = None, **options: object) -> bo
     elif type_ == ref.CARD:
         grant = ref.state_at(place, world.entries).delegates.get(_key(name))
         plain = grant is None or grant.capabilities != ref.EVALUATOR
-        texts = [one for one in cites if one.card is not None]
+        texts = [one for one in cites if worlds.ends_in_text(one)]
         refer_to = texts[0] if texts else None
         world.write_card(
             name, place.id, cites, plain=plain, slug=slug, refer_to=refer_to, **options
@@ -279,7 +279,7 @@ def forged(world: World) -> bool:
     item = world.rng.choice(items)
     fields = list(_fields(item))
     fields[15] += 1_000_000
-    fake = pack_item(ItemKind.OPERATION, seal(encode(fields), key_of("mallory")), item.body)
+    fake = pack_item(ItemKind.OPERATION, seal(encode(fields), key_of("nobody's")), item.body)
     world.spoil(fake.id, fake)
     return True
 
@@ -320,7 +320,7 @@ def _hostile_entry(world: World, place: RefEntry, signer: str) -> None:
     elif choice < 0.6 and state.delegates:
         key = world.names[rng.choice(sorted(state.delegates))]
         world.enter(ref.REVOKE, place.id, signer, key)
-    else:
+    else:  # valid only from the recovery key
         key = world.new_key("thief", honest=False)
         world.enter(ref.ROTATE_ROOT, place.id, signer, key)
 
@@ -384,7 +384,7 @@ def bad_card(world: World) -> bool:
     if world.rng.random() < 0.4:
         world.write_card(name, head, cites, plain=False, owner=world.rng.choice(keys_of(world)))
         return True
-    texts = [one for one in all_of(world, SLUGS[0]) if one.length]
+    texts = [one for one in all_of(world, SLUGS[0]) if worlds.ends_in_text(one)]
     if not texts:
         return False
     world.write_card(

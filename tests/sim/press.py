@@ -6,6 +6,7 @@ properties of the rules that need no bytes.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from functools import cache
 
@@ -143,11 +144,16 @@ def text_update(text: str, *, after: int | None = None, deleted: int = 0) -> byt
 
 
 def evaluation_update(owner: bytes, name: str, value: int) -> bytes:
-    """Put a Map under `owner` in "evals", and in it one small number under `name`."""
-    assert 0 <= value < 64
+    """Put a Map under `owner` in "evals", and in it one number under `name`."""
     owner_hex = owner.hex().encode()
     map_ = b"\x27\x01\x05evals" + _varint(len(owner_hex)) + owner_hex + b"\x01"
-    any_ = b"\x28\x00\x00\x00" + _varint(len(name)) + name.encode() + b"\x01\x7d" + bytes([value])
+    any_ = (
+        b"\x28\x00\x00\x00"
+        + _varint(len(name))
+        + name.encode()
+        + b"\x01\x7c"
+        + struct.pack(">f", value)
+    )
     return b"\x01\x02\x00\x00" + map_ + any_ + b"\x00"
 
 

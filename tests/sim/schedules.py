@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
-from crdt import Item, Replica, WorldFault
-from node.storage.memory import MemoryDisk
-from tests.crdt.replicas import accept, new_replica
+from crdt import Item, MalformedBytes, Operation, Replica, WorldFault
+from crdt.cards import Seed
+from node.storage.memory import MemoryDisk, MemoryStorage
+from tests.crdt.replicas import accept
 from tests.sim.attacks import draw_world
 from tests.sim.independent import (
     Shown,
@@ -35,10 +36,26 @@ from tests.sim.independent import (
     check_reference,
     whole_of,
 )
-from tests.sim.press import Print
+from tests.sim.press import NETWORK, Print
 from tests.sim.worlds import World
+from tests.writers import LaneReceipts
 
 CHUNK = 50
+
+
+class PlainBodies:
+    """Body rules of the smallest kind: a put's body is its description, in ASCII."""
+
+    def check_put(self, operation: Operation, body: bytes) -> None:
+        if not body or not body.isascii():
+            raise MalformedBytes("not a body")
+
+    def seed_of(self, operation: Operation, body: bytes) -> Seed:
+        return Seed(body.decode(), (), ())
+
+
+def new_replica(disk: MemoryDisk) -> Replica:
+    return Replica(NETWORK, MemoryStorage(disk), PlainBodies(), LaneReceipts())
 
 
 @dataclass
@@ -68,12 +85,14 @@ def shown_on(disk: MemoryDisk) -> dict[bytes, Shown]:
     shown = {}
     for record, change in disk.records.items():
         register = change.register
+        if register.winner is None:
+            continue
         shown[bytes(record)] = Shown(
             winner=register.winner,
             conflicts=tuple(register.conflicts),
             deleted=register.deleted,
             heads=tuple(sorted(register.heads)),
-            era=getattr(register, "era", b""),
+            era=register.era,
         )
     return shown
 

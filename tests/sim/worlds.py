@@ -61,7 +61,7 @@ class World:
 
     Attributes:
         held: The names of the keys that honest people work with.
-        endorsements: (honest operation, honest root operation that has it in its past).
+        endorsements: (honest operation, honest root operation that is it or vouches for it).
         moves: What was drawn, for replay.
     """
 
@@ -203,6 +203,8 @@ class World:
             depth = 1 + max((one.depth for one in cites), default=0)
         if body is None:
             body = b"" if type_ == ref.DELETE else b"v%d" % self.stamp
+        if type_ == ref.PUT:
+            length = len(body)  # its description, in ASCII, seeds the card
         variants = []
         for _ in range(grind):
             self.stamp += 1
@@ -331,7 +333,7 @@ class World:
         entry = next(e for e in self._valid_entries if e.id == r.account_head)
         if r.key != ref.state_at(entry, self._valid_entries).root:
             return
-        below = ref.past(r, self._valid_operations) | {r.id}
+        below = ref.vouched(r, self._valid_operations, self._valid_entries) | {r.id}
         for made in self.made:
             if made.honest and isinstance(made.what, RefOperation) and made.id in below:
                 self.endorsements.append((made.id, r.id))
@@ -349,6 +351,11 @@ def who_may(world: World, view: View, type_: int, record: bytes) -> list[str]:
         if grant.capabilities & wanted and (not grant.scope or record in grant.scope):
             names.append(world.names[key])
     return [name for name in names if name in world.held]
+
+
+def ends_in_text(o: RefOperation) -> bool:
+    """Whether its last item is text, which other text may follow."""
+    return o.length > 0 and (o.card is None or o.card.plain)
 
 
 def newest_head(view: View) -> bytes:
@@ -375,7 +382,7 @@ def write(world: World, type_: int, *, signer: str | None = None, slug: str | No
     now = ref.account_now(view.entries)
     grant = now.delegates.get(public(signer))
     may_text = grant is None or bool(grant.capabilities & (ref.MAINTAINER | ref.EDITOR))
-    texts = [one for one in cites if one.card is not None or one.type == ref.CHECKPOINT]
+    texts = [one for one in cites if ends_in_text(one)]
     world.write_card(
         signer,
         head,
@@ -476,33 +483,42 @@ def revoke(world: World) -> bool:
 
 
 def rotate(world: World) -> bool:
-    """Another root, by the root or by recovery; usually it endorses every record at once."""
+    """Another root, as planned; usually it endorses every record at once."""
     view = world.look()
-    now = ref.account_now(view.entries)
-    signers = [n for n in (world.names[now.root], world.names[now.recovery]) if n in world.held]
-    if not signers:
+    recovery = world.names[ref.account_now(view.entries).recovery]
+    if recovery not in world.held:
         return False
-    entry = world.enter(
-        ref.ROTATE_ROOT,
-        newest_head(view),
-        world.rng.choice(signers),
-        world.new_key("root", honest=True),
-        keep=heads_to_keep(world, view),
-        honest=True,
-    )
-    if world.rng.random() < 0.65:
-        endorse_after(world, view, entry)
+    _rotate(world, view, newest_head(view), recovery)
     return True
 
 
-def endorse_after(world: World, before: View, rotation: RefEntry) -> None:
-    """The new root cites what showed before it came."""
-    assert rotation.key is not None
+def _rotate(world: World, view: View, place: bytes, recovery: str) -> None:
+    name = world.new_key("root", honest=True)
+    keep = heads_to_keep(world, view)
+    entry = world.enter(ref.ROTATE_ROOT, place, recovery, name, keep=keep, honest=True)
+    if world.rng.random() < 0.65:
+        endorse_after(world, view, entry, name)
+
+
+def endorse_after(world: World, before: View, rotation: RefEntry, name: str) -> None:
+    """The new root cites what showed before it came, and by name what each ended key did last."""
+    there = ref.state_at(rotation, world.entries)
     for slug in SLUGS:
-        cites = before.heads(world.record(slug))
-        if cites:
-            name = world.names[rotation.key]
+        operations = before.of(world.record(slug))
+        heads = before.heads(world.record(slug))
+        if not heads:
+            continue
+        effectives = ref.effective_operations(operations, before.entries)
+        of_era = [o for o in effectives if ref.era_of(o) == before.era(world.record(slug))]
+        last = set(heads)
+        for key in sorted({o.key for o in of_era if not ref.has_role(o.key, there)}):
+            last |= ref.tops((o for o in of_era if o.key == key), operations)
+        cites = tuple(sorted(last, key=lambda o: (o not in heads, o.id)))[: ref.CITED_MAX]
+        type_ = ref.PUT if world.rng.random() < 0.6 else ref.CARD
+        if type_ == ref.PUT:
             world.operate(ref.PUT, name, rotation.id, cites, slug=slug, honest=True)
+        else:
+            world.write_card(name, rotation.id, cites, plain=True, slug=slug, honest=True)
 
 
 def set_recovery(world: World) -> bool:
@@ -536,9 +552,5 @@ def recover(world: World) -> bool:
         place = next(e for e in view.entries if e.id == end.predecessor) if end.predecessor else end
     if public(recovery) != ref.state_at(place, view.entries).recovery:
         return False
-    name = world.new_key("root", honest=True)
-    keep = heads_to_keep(world, view)
-    entry = world.enter(ref.ROTATE_ROOT, place.id, recovery, name, keep=keep, honest=True)
-    if world.rng.random() < 0.7:
-        endorse_after(world, view, entry)
+    _rotate(world, view, place.id, recovery)
     return True
