@@ -176,7 +176,11 @@ def check_endorsed(world: World, whole: Whole, shown: Mapping[bytes, Shown]) -> 
                 continue  # a card alone shows no record
             raise Violation("endorsed edit lost", f"{edit_id.hex()[:8]}: nothing shows")
         if ref.era_of(edit) != state.era:
-            if not state.era or not ref.endorses(operations[state.era], entries):
+            opened = operations.get(state.era)
+            own = frozenset(one for one in whole.operations if one.record == edit.record)
+            if opened is None or not (
+                ref.endorses(opened, entries) or ref.endorsed(opened, own, entries)
+            ):
                 raise Violation("endorsed edit lost", f"{edit_id.hex()[:8]}: another era")
             continue
         if edit_id not in _below({state.winner, *state.conflicts, *state.heads}, operations):
