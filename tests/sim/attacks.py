@@ -125,6 +125,64 @@ def bridge(world: World) -> bool:
     return True
 
 
+def kept_bridge(world: World) -> bool:
+    """A delegate builds on an ended key's operation, at an old entry; then it goes, and is kept.
+
+    Then the root writes on what was kept.
+    """
+    now = ref.account_now(world.entries)
+    delegates = [world.names[key] for key in sorted(now.delegates)]
+    ended = ended_keys(world)
+    slug = SLUGS[0]
+    if not ended or not delegates or not any_signature(world, world.rng.choice(ended)):
+        return False
+    bait = world.made[-1].what
+    assert isinstance(bait, RefOperation)
+    name = world.rng.choice(delegates)
+    there = places(world, name, ref.CARD, bait.record)
+    if not there or bait not in world.look(may_lag=False).operations:
+        return True
+    place = world.rng.choice(there)
+    slug = next(slug for slug in SLUGS if world.record(slug) == bait.record)
+    bridge = world.write_card(name, place.id, (bait,), plain=False, slug=slug)
+    root = world.names[now.root]
+    if root in world.held:
+        head = newest_head(world.look(may_lag=False))
+        world.enter(ref.REVOKE, head, root, name, keep=frozenset({bridge.id}), honest=True)
+        worlds.write(world, ref.CARD, signer=root, slug=slug)
+    return True
+
+
+def lost_grant(world: World) -> bool:
+    """A root, perhaps a retired one, grants a present delegate more on a branch that may lose.
+
+    The delegate uses it, and builds on that where its real grant is; then the root writes.
+    """
+    rng = world.rng
+    view = world.look(may_lag=False)
+    now = ref.account_now(view.entries)
+    chances = [
+        (key, entry)
+        for key in sorted(now.delegates)
+        for entry in sorted(view.entries, key=lambda e: e.id)
+        if key not in ref.state_at(entry, view.entries).introduced
+    ]
+    if not chances:
+        return False
+    key, entry = rng.choice(chances)
+    name = world.names[key]
+    root = world.names[ref.state_at(entry, view.entries).root]
+    more = world.enter(ref.ADD_KEY, entry.id, root, name, capabilities=7)
+    cites = view.heads(world.record(SLUGS[0]))
+    if not cites:
+        return True
+    bait = world.operate(ref.PUT, name, more.id, cites)
+    world.write_card(name, newest_head(view), (bait,), plain=False)
+    worlds.write(world, rng.choice((ref.CARD, ref.PUT)), signer=world.names[now.root],
+                 slug=SLUGS[0])  # fmt: skip
+    return True
+
+
 def equivocate(world: World) -> bool:
     """Two or three writes by one key on the same heads."""
     view = world.look(may_lag=False)
@@ -451,14 +509,14 @@ def loose(world: World) -> bool:
 MOVES: dict[Move, int] = {
     worlds.put: 14, worlds.card: 10, worlds.delete: 3, worlds.endorse: 4, worlds.checkpoint: 3,
     worlds.add_delegate: 9, worlds.revoke: 6, worlds.rotate: 5, worlds.set_recovery: 2,
-    worlds.recover: 6, steal: 5, backdate: 7, bridge: 4, equivocate: 4, withhold: 3, inflate: 2,
-    wrong_era: 2, grind: 1, squat: 1, own_record: 1, replay: 2, two_heads: 1, forged: 1, fork: 5,
+    worlds.recover: 6, steal: 5, backdate: 7, bridge: 4, kept_bridge: 3, lost_grant: 3,
+    equivocate: 4, withhold: 3, inflate: 2, wrong_era: 2, grind: 1, squat: 1, own_record: 1, replay: 2, two_heads: 1, forged: 1, fork: 5,
     recovery_forks: 2, two_machines: 2, bad_entry: 2, beyond_rights: 3, bad_card: 2,
     twin_checkpoints: 2, unknown_type: 2, flood: 1, loose: 1,
 }  # fmt: skip
 
 
-def draw_world(seed: int, press: Paper | Print, *, moves_max: int = 14) -> World:
+def draw_world(seed: int, press: Paper | Print, *, moves_max: int = 18) -> World:
     """One world: usually an account with a delegate and a record, then whatever is drawn."""
     world = World(seed, press)
     rng = world.rng
@@ -466,7 +524,7 @@ def draw_world(seed: int, press: Paper | Print, *, moves_max: int = 14) -> World
         if rng.random() < 0.7:
             _make(world, move)
     moves, weights = list(MOVES), list(MOVES.values())
-    for _ in range(rng.randint(3, moves_max)):
+    for _ in range(rng.randint(5, moves_max)):
         if len(world.made) >= 24:
             break
         _make(world, rng.choices(moves, weights)[0])
