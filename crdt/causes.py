@@ -19,13 +19,14 @@ from crdt.ids import AccountId, ItemId, OperationId
 from crdt.operations import ERA_FIRST, Operation, OperationType
 from crdt.resolution import era_of
 
-_WANTED: Mapping[OperationType, Capability] = {
+WANTED: Mapping[OperationType, Capability] = {
     OperationType.PUT: Capability.MAINTAINER,
     OperationType.DELETE: Capability.MAINTAINER,
     OperationType.CARD: Capability.MAINTAINER | Capability.EDITOR | Capability.EVALUATOR,
     OperationType.CHECKPOINT: Capability(0),
     OperationType.UNKNOWN: Capability.MAINTAINER | Capability.EDITOR | Capability.EVALUATOR,
 }
+"""Any one of these will do, and what needs none is the root's. A card is looked into as well."""
 EDITING = Capability.MAINTAINER | Capability.EDITOR
 
 
@@ -103,7 +104,7 @@ def check_authority(operation: Operation, account: Account) -> None:
         NotAuthorised: it does not.
     """
     state = account.states[operation.account_head]
-    wanted = _WANTED[operation.type]
+    wanted = WANTED[operation.type]
     if not state.may(operation.key, wanted, operation.record):
         raise NotAuthorised(
             f"key {operation.key.hex()[:16]} may not {operation.type.name.lower()} record "

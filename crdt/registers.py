@@ -18,6 +18,8 @@ from crdt.ids import OperationId
 from crdt.operations import ERA_FIRST, Operation, OperationType
 
 Rank: TypeAlias = tuple[int, bool, bool, int, bytes]
+RANK_TERMS = ("epoch", "is_root", "is_delete", "depth", "id")
+"""The names of a rank's terms, the one that decides first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,12 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     """
     if operation.type is OperationType.CHECKPOINT or operation.era != heads.era:
         return None
+    if operation.id in standing.named:
+        return None  # it is kept, or passes on what is
     if operation.type is OperationType.UNKNOWN:
         return replace(heads, void_count=heads.void_count + 1)
     if not (standing.live and standing.current):
-        # Endorsed it may be later. Kept it is now if the list names it, and then so is its past.
-        if standing.live and standing.keep and operation.id in standing.keep:
-            return None
+        # Endorsed it may be later, or kept with what builds on it.
         return replace(heads, void_count=heads.void_count + 1)
     if standing.endorses and heads.void_count:
         return None  # it may endorse what is void
@@ -136,3 +138,9 @@ def register_of(
 def rank_of(head: Operation, standing: Standing) -> Rank:
     """Return what decides between concurrent facts, term by term; the greatest shows."""
     return standing.epoch, standing.is_root, head.is_tombstone, head.depth, head.id
+
+
+def deciding_term(winner: Rank, loser: Rank) -> str | None:
+    """Return the first term in which two ranks differ; None for one and the same."""
+    terms = zip(RANK_TERMS, winner, loser, strict=True)
+    return next((name for name, one, other in terms if one != other), None)

@@ -30,12 +30,15 @@ from inference import Breaker, Offer
 from inference.engines import SupervisorLimits
 from node.access import Access, operator_token
 from node.adverts import Adverts, adverts_protocol, adverts_topic
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
 from node.api.node_routes import NodeRoutes, Surroundings
 from node.api.node_views import NodeView
 from node.api.openai import OpenAIRoutes
+from node.api.record_log import RecordWaiters, record_log_routes
 from node.api.records import check_outcome, record_routes
 from node.api.royalties import RoyaltyRoutes, peer_routes
 from node.api.server import ApiLimits, ApiServer
@@ -129,6 +132,7 @@ class Node:
         self.openai.drain()
         self.provider.drain()
         self.streams.end_all()
+        self.waiters.end_all()
         await asyncio.gather(self.api.stop(grace_s=grace_s), self.peer_server.stop(grace_s=grace_s))
         await self._stack.aclose()
 
@@ -301,6 +305,7 @@ class Node:
             now_s=_now_s,
         )
         self.streams = Streams(settings.api.stream_count_max)
+        self.waiters = RecordWaiters()
         self.openai = OpenAIRoutes(self.consumer)
         limits = ApiLimits(
             body_bytes_max=settings.api.body_bytes_max,
@@ -324,7 +329,10 @@ class Node:
             now_s=_now_s,
         )
         self.api.add_routes(NodeRoutes(around).routes())
+        self.api.add_routes(AccountRoutes(self.catalogue, _now_s).routes())
         self.api.add_routes(record_routes(self.catalogue, self._tasks_of))
+        self.api.add_routes(record_log_routes(self.catalogue, self.waiters))
+        self.api.add_routes(conflict_routes(self.catalogue))
         self.api.add_routes(build_routes(self.builds, self.streams))
         self.api.add_routes(self.openai.routes())
         self.api.add_routes(RoyaltyRoutes(self.ledger, self.catalogue, _now_s).routes())

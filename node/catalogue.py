@@ -13,6 +13,7 @@ from typing import Protocol
 from crdt import (
     Account,
     AccountId,
+    Card,
     Item,
     ItemId,
     NetworkId,
@@ -20,10 +21,13 @@ from crdt import (
     Outcome,
     RecordChange,
     RecordId,
+    RecordKind,
+    Register,
     SyncStatus,
     UserFault,
+    record_id,
 )
-from node.storage import Counts, RecordState, VersionEntry
+from node.storage import Counts, RecordLog, RecordState, VersionEntry
 from registry import Page, Query, decode_record
 
 PUBLISH_COUNT_MAX = 1000
@@ -45,6 +49,18 @@ class CatalogueStore(Protocol):
 
     def record(self, record: RecordId) -> RecordState | None:
         """Return a record as it stands."""
+        ...
+
+    def card(self, record: RecordId) -> Card | None:
+        """Return what a record's card says; None when its facts say it all."""
+        ...
+
+    def register(self, record: RecordId) -> Register | None:
+        """Return a record's state by ids, also of one that does not show."""
+        ...
+
+    def record_log(self, record: RecordId, after: int, *, bytes_max: int) -> RecordLog:
+        """Return a record's operations that arrived after `after`, whole and bounded."""
         ...
 
     def account(self, account: AccountId) -> Account | None:
@@ -124,6 +140,25 @@ class Catalogue:
         """Return a record as it stands, deleted or not; None when nothing is known of it."""
         return self._store.record(record)
 
+    def card(self, record: RecordId) -> Card | None:
+        """Return what a record's card says; None when description and tags are its facts'.
+
+        Raises:
+            CardEngineFault: the document could not be made.
+        """
+        return self._store.card(record)
+
+    def register(self, record: RecordId) -> Register | None:
+        """Return a record's state by ids, also of one that does not show; None if unknown."""
+        return self._store.register(record)
+
+    def record_log(self, record: RecordId, after: int, *, bytes_max: int) -> RecordLog:
+        """Return a record's operations that arrived after `after`: at least one if there is one.
+
+        They are whole, and in order of arrival until `bytes_max` would be passed.
+        """
+        return self._store.record_log(record, after, bytes_max=bytes_max)
+
     def account(self, account: AccountId) -> Account | None:
         """Return an account whose genesis is known here."""
         return self._store.account(account)
@@ -168,6 +203,29 @@ class Catalogue:
                 f"{owner}/{slug} fits {len(live)} records; write more digits of the owner's id"
             )
         return min(live, key=lambda state: state.kind, default=None)
+
+    def find_record(self, kind: RecordKind, owner: str, slug: str) -> RecordId | None:
+        """Return the id of `owner/slug`, also of a deleted record.
+
+        With the owner's whole id the answer follows from the name alone, whether or not anything is
+        known of the record; with a prefix only what shows, or is deleted, is found.
+
+        Raises:
+            AmbiguousSlug: the prefix fits accounts that each have such a record.
+        """
+        digits = set("0123456789abcdef")
+        if not PREFIX_LENGTH_MIN <= len(owner) <= 64 or set(owner) - digits:
+            return None
+        if len(owner) == 64:
+            return record_id(self.network, kind, AccountId(bytes.fromhex(owner)), slug)
+        first, last = bytes.fromhex(owner.ljust(64, "0")), bytes.fromhex(owner.ljust(64, "f"))
+        states = [self._store.record(id_) for id_ in self._store.records_of_slug(slug, first, last)]
+        found = [state.id for state in states if state is not None and state.kind is kind]
+        if len(found) > 1:
+            raise AmbiguousSlug(
+                f"{owner}/{slug} fits {len(found)} records; write more digits of the owner's id"
+            )
+        return found[0] if found else None
 
     def receipts(
         self,

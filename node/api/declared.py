@@ -6,10 +6,13 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.node_routes import NodeRoutes
 from node.api.openai import OpenAIRoutes
+from node.api.record_log import record_log_routes
 from node.api.records import record_routes
 from node.api.royalties import RoyaltyRoutes
 
@@ -19,7 +22,10 @@ def declared_routes() -> list[web.RouteDef]:
     part = cast("Any", None)
     routes = [
         *NodeRoutes(part).routes(),
+        *AccountRoutes(part, part).routes(),
         *record_routes(part),
+        *record_log_routes(part),
+        *conflict_routes(part),
         *build_routes(part, part),
         *OpenAIRoutes(part).routes(),
         *RoyaltyRoutes(part, part, part).routes(),

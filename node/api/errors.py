@@ -99,6 +99,12 @@ class WrongOwner(UserFault):
     code = "wrong-owner"
 
 
+class CardDiffers(UserFault):
+    """A put changes what only card operations change."""
+
+    code = "card-differs"
+
+
 class UnknownAccount(UserFault):
     """The account that signed is not known here, and was not introduced."""
 

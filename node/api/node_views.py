@@ -174,23 +174,6 @@ class KeysView(View):
     items: list[KeyView]
 
 
-class AccountRequest(View):
-    """A creator's account to introduce to the network."""
-
-    genesis: str = Field(max_length=8192)
-    """base64url of the genesis item."""
-
-
-class AccountView(View):
-    """What is public of an account."""
-
-    account: str
-    root_key: str
-    recovery_key: str
-    heads: list[str]
-    records: list[str]
-
-
 class HealthView(View):
     """Whether the process is alive, or ready."""
 

@@ -34,6 +34,7 @@ from crdt import (
 from node.api.bodies import object_of
 from node.api.dependencies import resolve
 from node.api.errors import (
+    CardDiffers,
     Exists,
     Gone,
     NotFound,
@@ -55,6 +56,8 @@ from node.api.views import (
     record_view,
     version_record_view,
     version_view,
+    with_card,
+    written_view,
 )
 from node.catalogue import Catalogue
 from node.formfiles import check_inline_formfile
@@ -156,7 +159,7 @@ class RecordRoutes:
                     f"PUT the next version to /v1/{plural}/{signed.record.hex()}"
                 )
             await self._publish(request, item)
-            view = record_view(self._catalogue, self._state(signed.record))
+            view = self._written(item, signed)
             location = {"Location": f"/v1/{plural}/{signed.record.hex()}"}
             return answer(view, status=201, headers={**location, **_etag(view)})
 
@@ -178,11 +181,12 @@ class RecordRoutes:
             given = await object_of(request)
             if request.content_type == MERGE_PATCH:
                 given = merge_patched(self._readable(state), given)
+            self._check_card(state, given)
             item, signed = self._signed_put(request, given)
             _check_target(signed, state)
             _check_match(request, state)
             await self._publish(request, item)
-            view = record_view(self._catalogue, self._state(state.id))
+            view = self._written(item, signed)
             return answer(view, headers=_etag(view))
 
         return replace
@@ -328,17 +332,37 @@ class RecordRoutes:
             raise Gone(
                 f"{state.slug} was deleted by its owner at {state.operation.timestamp_s} (their "
                 "clock); its versions are still listed",
-                extra={"heads": heads, "tombstone": state.operation.id.hex()},
+                extra={
+                    "heads": heads,
+                    "era": state.register.era.hex(),
+                    "tombstone": state.operation.id.hex(),
+                },
             )
         return state
 
-    def _state(self, record: RecordId) -> RecordState:
-        state = self._catalogue.record(record)
+    def _written(self, item: Item, signed: Operation) -> RecordView:
+        state = self._catalogue.record(signed.record)
         assert state is not None, "what was published is there"
-        return state
+        return written_view(self._catalogue, state, signed, item.body)
 
     def _readable(self, state: RecordState) -> dict[str, Any]:
-        return readable(decode_record(state.kind, state.body))
+        record = readable(decode_record(state.kind, state.body))
+        return with_card(record, self._catalogue.card(state.id))
+
+    def _check_card(self, state: RecordState, given: Mapping[str, Any]) -> None:
+        """Check that a put leaves to the card what is the card's."""
+        if not state.register.has_card:
+            return
+        shown = self._readable(state)
+        for name in ("description", "tags"):
+            own = given.get(name, shown[name])
+            value = sorted(set(cast("list[str]", own))) if isinstance(own, list) else own
+            if value != shown[name]:
+                raise CardDiffers(
+                    f"{name} of {state.slug} is edited through its card, and this put says "
+                    f"something else; send it as it is shown, and edit it with `hansa "
+                    f"{PLURALS[self._kind]} edit`"
+                )
 
     def _check_writer(self, request: web.Request, state: RecordState) -> None:
         account = creator_of(request).account

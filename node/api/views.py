@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crdt import ItemId, Operation, OperationId, RecordKind, parse_operation, sha3
+from crdt import Card, ItemId, Operation, OperationId, RecordKind, era_of, parse_operation, sha3
 from node.catalogue import Catalogue
 from node.storage import RecordState, VersionEntry
 from registry import decode_record, readable
@@ -40,6 +41,17 @@ class SignedBy(View):
     """The writer's clock: advisory."""
 
 
+class CardView(View):
+    """What a record's writers edit together."""
+
+    digest: str
+    """SHA3-256 of the card's canonical JSON: equal on every node with the same operations."""
+    text: str
+    tags: list[str]
+    evaluations: dict[str, dict[str, Any]]
+    """By the key of the evaluator, in hex, then by name."""
+
+
 class RecordView(View):
     """A record as it stands, with what a writer must cite and who signed it."""
 
@@ -54,11 +66,17 @@ class RecordView(View):
     content_hash: str
     """SHA3-256 of the canonical bytes."""
     heads: list[HeadView]
+    era: str
+    """The checkpoint that the next write counts under; empty before the first one."""
     conflicts: list[str]
     """Version ids of concurrent writes that lost; none are hidden."""
     signed_by: SignedBy
+    account_heads: list[str]
+    """Entries of the owner's account that a write may cite: exactly one, its key's newest."""
+    card: CardView | None
+    """The collaborative part; null while description and tags are the facts' own."""
     record: dict[str, Any]
-    """The record itself, every field of the schema."""
+    """The record itself, every field of the schema; description and tags as the card has them."""
 
 
 class OpenAIModel(View):
@@ -186,15 +204,38 @@ class DependenciesView(View):
 
 def record_view(catalogue: Catalogue, state: RecordState) -> RecordView:
     """Return a record that is not deleted."""
+    account = catalogue.account(state.account)
+    assert account is not None, "a record's account is known"
     return _view(
         state.operation, state.body, heads_view(catalogue, state),
-        [one.hex() for one in state.conflicts],
+        [one.hex() for one in state.conflicts], account.heads, state.register.era,
+        catalogue.card(state.id),
+    )  # fmt: skip
+
+
+def written_view(
+    catalogue: Catalogue, state: RecordState, operation: Operation, body: bytes
+) -> RecordView:
+    """Return a record right after a put of it was stored.
+
+    A tombstone may show all the same: a delete that the put does not cite came first, or came
+    between the commit and this answer. The put is stored and stays, so it is what is answered,
+    with the heads that settle the matter.
+    """
+    if not state.deleted:
+        return record_view(catalogue, state)
+    conflicts = [one.hex() for one in state.conflicts]
+    account = catalogue.account(state.account)
+    assert account is not None, "a record's account is known"
+    return _view(
+        operation, body, heads_view(catalogue, state), conflicts, account.heads,
+        state.register.era, None,
     )  # fmt: skip
 
 
 def version_record_view(entry: VersionEntry) -> RecordView:
     """Return one version as a record; it has no heads of its own."""
-    return _view(entry.operation, entry.body, [], [])
+    return _view(entry.operation, entry.body, [], [], (), era_of(entry.operation), None)
 
 
 def heads_view(catalogue: Catalogue, state: RecordState) -> list[HeadView]:
@@ -227,8 +268,30 @@ def openai_model(view: RecordView, tasks: list[str]) -> OpenAIModel:
     )
 
 
+def with_card(record: dict[str, Any], card: Card | None) -> dict[str, Any]:
+    """Return a readable record with the description and the tags of its card."""
+    if card is None:
+        return record
+    return {**record, "description": card.text, "tags": list(card.tags)}
+
+
+def _card_view(card: Card) -> CardView:
+    return CardView(
+        digest=card.digest().hex(),
+        text=card.text,
+        tags=list(card.tags),
+        evaluations={key: dict(entries) for key, entries in card.evals.items()},
+    )
+
+
 def _view(
-    operation: Operation, body: bytes, heads: list[HeadView], conflicts: list[str]
+    operation: Operation,
+    body: bytes,
+    heads: list[HeadView],
+    conflicts: list[str],
+    account_heads: Sequence[bytes],
+    era: bytes,
+    card: Card | None,
 ) -> RecordView:
     record = decode_record(operation.kind, body)
     id_ = operation.record.hex()
@@ -241,9 +304,14 @@ def _view(
         version_id=operation.id.hex(),
         content_hash=sha3(body).hex(),
         heads=heads,
+        era=era.hex(),
         conflicts=conflicts,
         signed_by=_signed_by(operation),
-        record=readable(record, record_id=operation.record, owner=operation.account),
+        account_heads=[one.hex() for one in account_heads],
+        card=_card_view(card) if card is not None else None,
+        record=with_card(
+            readable(record, record_id=operation.record, owner=operation.account), card
+        ),
     )
 
 

@@ -16,10 +16,10 @@ from node.storage.migrations import (
 )
 from node.storage.reader import SqliteReader
 from node.storage.sqlite import SqliteStorage, open_storage
-from node.storage.states import Counts, RecordState, VersionEntry
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
 
 __all__ = [
-    "SCHEMA_FOLDER", "Counts", "RecordState", "SqliteReader", "SqliteStorage", "StorageBusy",
-    "StorageCorrupt", "StorageFault", "StorageFull", "StoreNewer", "VersionEntry",
-    "open_database", "open_reader", "open_storage", "storage_faults", "transaction",
+    "SCHEMA_FOLDER", "Counts", "RecordLog", "RecordState", "SqliteReader", "SqliteStorage",
+    "StorageBusy", "StorageCorrupt", "StorageFault", "StorageFull", "StoreNewer", "VersionEntry",
+    "facts_in", "open_database", "open_reader", "open_storage", "storage_faults", "transaction",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from crdt import (
     Account,
     AccountId,
+    Card,
     Commit,
     Cursor,
     Entry,
@@ -29,12 +30,14 @@ from crdt import (
     Register,
     Slot,
     SlotStanding,
+    Written,
     account_of,
 )
+from node.storage.cards import CardKey, CardRow, CardShelf
 from node.storage.errors import StorageFull
 from node.storage.memory_search import search_states
-from node.storage.states import Counts, RecordState, VersionEntry, facts_in
-from registry import Page, Query
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
+from registry import Page, Query, RegistryRules
 
 
 @dataclass(slots=True)
@@ -220,6 +223,20 @@ class MemoryStorage:
             n=n,
         )
 
+    def record_log(self, record: RecordId, after: int, *, bytes_max: int) -> RecordLog:
+        """Return a record's operations that arrived after `after`, whole and bounded."""
+        mine = [one.id for one in self.disk.operations.values() if one.record == record]
+        numbers = sorted(self.disk.numbers[ItemId(id_)] for id_ in mine)
+        left = [n for n in numbers if n > after]
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for n in left:
+            size += len(self.disk.items[n].raw)
+            if found and size > bytes_max:
+                break
+            found.append((n, self.disk.items[n].raw))
+        return RecordLog(tuple(found), found[-1][0] if found else after, len(found) == len(left))
+
     def versions(self, record: RecordId) -> list[VersionEntry]:
         """Return a record's puts, newest arrival first."""
         puts = (
@@ -236,6 +253,28 @@ class MemoryStorage:
             return None
         n = self.disk.numbers[ItemId(operation)]
         return VersionEntry(found, self.disk.items[n].body, n)
+
+    def card_key(self, record: RecordId) -> CardKey:
+        """Return what a record's card would be derived from now."""
+        mine = [one for one in self.disk.operations.values() if one.record == record]
+        entries = self.disk.entries.get(mine[0].account, []) if mine else []
+        last_n = max((self.disk.numbers[ItemId(one.id)] for one in mine), default=0)
+        return CardKey(last_n, len(entries))
+
+    def written(self, record: RecordId) -> list[Written]:
+        """Return every operation of a record with its body, in order of arrival."""
+        ids = [ItemId(one.id) for one in self.record_operations(record)]
+        items = [self.disk.items[n] for n in sorted(self.disk.numbers[id_] for id_ in ids)]
+        return [Written(self.disk.operations[OperationId(item.id)], item.body) for item in items]
+
+    def card_row(self, record: RecordId) -> CardRow | None:
+        """Return nothing: this store keeps no derived cards."""
+        assert len(record) == 32
+        return None
+
+    def card(self, record: RecordId) -> Card | None:
+        """Return what a record's card says; None when its facts say it all."""
+        return CardShelf(self, RegistryRules().seed_of).card(record)
 
     def records_of_slug(self, slug: str, first: bytes, last: bytes) -> list[RecordId]:
         """Return the records with this slug of accounts in first..last, at most 16."""
@@ -269,7 +308,7 @@ class MemoryStorage:
         """Return a page of the records that a query finds."""
         states = (self.record(record) for record in self.disk.records)
         live = (state for state in states if state is not None and not state.deleted)
-        return search_states(live, query)
+        return search_states(live, query, self.card)
 
     def project(self, count_max: int) -> bool:
         """Nothing to do: searches look at the records themselves."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from crdt import RemoteFault
+from crdt import Card, RecordId, RemoteFault
 from node.storage.queries import FACETS, decode_cursor, encode_cursor, words
 from node.storage.states import RecordState
 from registry import Facets, Hit, Page, Query, SearchRow, decode_record, projection
@@ -14,7 +15,9 @@ from registry import Facets, Hit, Page, Query, SearchRow, decode_record, project
 _PRICELESS = 2**63 - 1
 
 
-def search_states(states: Iterable[RecordState], query: Query) -> Page:
+def search_states(
+    states: Iterable[RecordState], query: Query, card_of: Callable[[RecordId], Card | None]
+) -> Page:
     """Return a page of the live records that a query finds; relevance is arrival here."""
     after = decode_cursor(query)
     found: list[tuple[tuple[int | str, int], Hit, SearchRow]] = []
@@ -23,7 +26,9 @@ def search_states(states: Iterable[RecordState], query: Query) -> Page:
             value = decode_record(state.kind, state.body)
         except RemoteFault:
             continue
-        row = projection(value)
+        row, card = projection(value), card_of(state.id)
+        if card is not None:
+            row = replace(row, description=card.text, tags=card.tags)
         if _fits(row, state, query):
             hit = Hit(state.id, state.kind, state.account, state.slug, state.operation.id, value)
             found.append(((_sort_value(row, number, query), number), hit, row))

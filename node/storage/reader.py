@@ -15,6 +15,7 @@ from typing import Any
 from crdt import (
     Account,
     AccountId,
+    Card,
     Item,
     ItemId,
     ItemKind,
@@ -25,9 +26,11 @@ from crdt import (
     RecordId,
     RecordKind,
     Register,
+    Written,
     parse_operation,
     unpack_item,
 )
+from node.storage.cards import CardKey, CardRow, CardShelf, row_of
 from node.storage.migrations import open_reader, storage_faults
 from node.storage.queries import (
     FACET_TOTAL_MAX,
@@ -38,9 +41,9 @@ from node.storage.queries import (
     statement_of,
     words,
 )
-from node.storage.sqlite import read_account, register_in
-from node.storage.states import Counts, RecordState, VersionEntry, facts_in
-from registry import Facets, Hit, Page, Query, decode_record
+from node.storage.sqlite import CARD_KEY, CARD_ROW, read_account, register_in
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
+from registry import Facets, Hit, Page, Query, RegistryRules, decode_record
 
 VERSION_COUNT_MAX = 1000
 """Versions of one record in one answer, newest first; older ones are reached by their ids."""
@@ -54,6 +57,7 @@ class SqliteReader:
         self.path = path
         self.network = network
         self.database: sqlite3.Connection = open_reader(path)
+        self._cards = CardShelf(self, RegistryRules().seed_of)
 
     def close(self) -> None:
         """Close the connection."""
@@ -101,6 +105,48 @@ class SqliteReader:
         return [
             VersionEntry(parse_operation(item, self.network), item.body, n) for n, item in items
         ]
+
+    def card_key(self, record: RecordId) -> CardKey:
+        """Return what a record's card would be derived from now."""
+        row = self.one(CARD_KEY, record, record)
+        assert row is not None, "an aggregate has a row"
+        return CardKey(row[0] or 0, row[1])
+
+    def written(self, record: RecordId) -> list[Written]:
+        """Return every operation of a record with its body, in order of arrival."""
+        rows = self.all("SELECT raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        items = (unpack_item(raw) for (raw,) in rows)
+        return [Written(parse_operation(item, self.network), item.body) for item in items]
+
+    def card_row(self, record: RecordId) -> CardRow | None:
+        """Return a record's card as it was kept, perhaps of an earlier state."""
+        row = self.one(CARD_ROW, record)
+        return row_of(row) if row else None
+
+    def card(self, record: RecordId) -> Card | None:
+        """Return what a record's card says; None when its facts say it all."""
+        return self._cards.card(record)
+
+    def record_log(self, record: RecordId, after: int, *, bytes_max: int) -> RecordLog:
+        """Return a record's operations that arrived after `after`: at least one if there is one.
+
+        They are whole, and in order of arrival until `bytes_max` would be passed.
+        """
+        found: list[tuple[int, bytes]] = []
+        size, done = 0, True
+        with storage_faults(self.path):
+            # The cursor is closed on the way out, or it would keep a read transaction open.
+            rows = self.database.execute(
+                "SELECT n, raw FROM item_v1 WHERE record = ? AND n > ? ORDER BY n", (record, after)
+            )
+            for n, raw in rows:
+                size += len(raw)
+                if found and size > bytes_max:
+                    done = False
+                    break
+                found.append((n, raw))
+            rows.close()
+        return RecordLog(tuple(found), found[-1][0] if found else after, done)
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account."""

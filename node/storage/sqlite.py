@@ -34,15 +34,23 @@ from crdt import (
     Register,
     Slot,
     SlotStanding,
+    Written,
     account_of,
     parse_entry,
     parse_operation,
     unpack_item,
 )
+from node.storage.cards import CardKey, CardRow, CardShelf, row_of
 from node.storage.migrations import SCHEMA_FOLDER, open_database, storage_faults, transaction
 from node.storage.views import SearchViews
+from registry import RegistryRules
 
 EPOCH_BYTES = 16
+CARD_KEY = """
+    SELECT (SELECT max(n) FROM item_v1 WHERE record = ?), (
+        SELECT count(*) FROM entry_v1
+        WHERE account = (SELECT account FROM record_v1 WHERE id = ?))"""
+CARD_ROW = "SELECT last_n, entry_count, content, count, snapshot FROM card_v1 WHERE record = ?"
 PARAMETER_COUNT_MAX = 500
 """Ids in one SELECT; SQLite's own bound is 999 on old builds."""
 _INSERT_ITEM = "INSERT INTO item_v1 (n, id, kind, record, raw) VALUES (?, ?, ?, ?, ?)"
@@ -79,7 +87,7 @@ class SqliteStorage:
         self._database = database
         self._epoch = _epoch_of(database, path)
         self._last_n = _last_n_of(database, path)
-        self._views = SearchViews(database, path, network)
+        self._views = SearchViews(database, path, CardShelf(self, RegistryRules().seed_of))
 
     @property
     def epoch(self) -> bytes:
@@ -117,6 +125,23 @@ class SqliteStorage:
         """Return a record's state; None when it is unknown."""
         row = self._one(_REGISTER, record)
         return register_in(row) if row else None
+
+    def card_key(self, record: RecordId) -> CardKey:
+        """Return what a record's card would be derived from now."""
+        row = self._one(CARD_KEY, record, record)
+        assert row is not None, "an aggregate has a row"
+        return CardKey(row[0] or 0, row[1])
+
+    def written(self, record: RecordId) -> list[Written]:
+        """Return every operation of a record with its body, in order of arrival."""
+        rows = self._all("SELECT raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        items = (unpack_item(raw) for (raw,) in rows)
+        return [Written(parse_operation(item, self.network), item.body) for item in items]
+
+    def card_row(self, record: RecordId) -> CardRow | None:
+        """Return a record's card as it was kept, perhaps of an earlier state."""
+        row = self._one(CARD_ROW, record)
+        return row_of(row) if row else None
 
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record of an account, those that do not show among them."""

@@ -72,6 +72,21 @@ class VersionEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordLog:
+    """A stretch of one record's operations as they were signed, in order of arrival.
+
+    Attributes:
+        items: When each arrived here, and its bytes.
+        next_n: The cursor after them.
+        done: Nothing of the record comes after it.
+    """
+
+    items: tuple[tuple[int, bytes], ...]
+    next_n: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """How much is in the store."""
 

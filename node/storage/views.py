@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from crdt import NetworkId, RecordKind, RemoteFault, parse_operation, unpack_item
+from crdt import CardEngineFault, RecordId, RecordKind, RemoteFault, open_checkpoint, unpack_item
+from node.storage.cards import CardShelf
 from node.storage.migrations import storage_faults, transaction
-from node.storage.states import facts_in
 from registry import SearchRow, decode_record, projection
 
 _COLUMNS = (
@@ -30,10 +31,16 @@ _DELETE_WORDS = (
     "INSERT INTO words_v1 (words_v1, rowid, name, tags, description) "
     "SELECT 'delete', number, name, tags, description FROM view_v1 WHERE number = ?"
 )
+_UPSERT_CARD = """
+    INSERT INTO card_v1 (record, last_n, entry_count, content, count, snapshot)
+    VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (record) DO UPDATE SET last_n = excluded.last_n,
+    entry_count = excluded.entry_count, content = excluded.content, count = excluded.count,
+    snapshot = excluded.snapshot"""
 _INSERT_MARK = "INSERT OR IGNORE INTO mark_v1 (property, value, number) VALUES (?, ?, ?)"
 _RECORD = """
-    SELECT record_v1.number, record_v1.kind, record_v1.account, record_v1.deleted, record_v1.era,
-        item_v1.raw
+    SELECT record_v1.number, record_v1.kind, record_v1.account, record_v1.deleted,
+        record_v1.era = substr(record_v1.heads, 1, 32), item_v1.raw
     FROM record_v1 LEFT JOIN item_v1 ON item_v1.id = substr(record_v1.heads, 1, 32)
     WHERE record_v1.id = ?"""
 TAG_SEPARATOR = "\n"
@@ -43,9 +50,9 @@ TAG_SEPARATOR = "\n"
 class SearchViews:
     """Keeps the views behind the log, on the writer's connection."""
 
-    def __init__(self, database: sqlite3.Connection, path: Path | str, network: NetworkId) -> None:
+    def __init__(self, database: sqlite3.Connection, path: Path | str, cards: CardShelf) -> None:
         self._database = database
-        self._network = network
+        self._cards = cards
         self._path = path
         with storage_faults(path):
             row: tuple[int] | None = database.execute(
@@ -84,6 +91,7 @@ class SearchViews:
             self._database.execute("INSERT INTO words_v1 (words_v1) VALUES ('delete-all')")
             self._database.execute("DELETE FROM view_v1")
             self._database.execute("DELETE FROM mark_v1")
+            self._database.execute("DELETE FROM card_v1")
             self._database.execute("DELETE FROM meta_v1 WHERE key = 'projected_n'")
         self._projected_n = 0
 
@@ -108,15 +116,16 @@ class SearchViews:
     def _show(self, record: bytes) -> None:
         """Replace what the views say of one record."""
         execute = self._database.execute
-        number, kind, account, deleted, era, raw = execute(_RECORD, (record,)).fetchone()
+        number, kind, account, deleted, is_checkpoint, raw = execute(_RECORD, (record,)).fetchone()
         execute(_DELETE_WORDS, (number,))
         execute("DELETE FROM view_v1 WHERE number = ?", (number,))
         execute("DELETE FROM mark_v1 WHERE number = ?", (number,))
         if deleted or raw is None:
             return
         try:
-            facts = self._facts(raw) if era else unpack_item(raw).body
-            row = projection(decode_record(RecordKind(kind), facts))
+            body = unpack_item(raw).body
+            facts = open_checkpoint(body).facts if is_checkpoint else body
+            row = self._with_card(record, projection(decode_record(RecordKind(kind), facts)))
         except RemoteFault:
             # Admitted under rules that have since become stricter: kept, and not found.
             return
@@ -125,9 +134,18 @@ class SearchViews:
         execute(_INSERT_WORDS, (number, row.name, tags, row.description))
         self._database.executemany(_INSERT_MARK, [(*mark, number) for mark in marks(row)])
 
-    def _facts(self, raw: bytes) -> bytes:
-        item = unpack_item(raw)
-        return facts_in(parse_operation(item, self._network), item.body)
+    def _with_card(self, record: bytes, row: SearchRow) -> SearchRow:
+        """Return a row with what the record's card says, and keep the card."""
+        try:
+            card = self._cards.row(RecordId(record))
+        except CardEngineFault:
+            return row  # the record is found by its facts; reading the card says what is wrong
+        if card is None:
+            return row
+        content = card.content.canonical_json()
+        values = (record, *card.key, content, card.count, card.snapshot)
+        self._database.execute(_UPSERT_CARD, values)
+        return replace(row, description=card.content.text, tags=card.content.tags)
 
 
 def marks(row: SearchRow) -> list[tuple[str, str]]:

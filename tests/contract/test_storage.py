@@ -209,3 +209,30 @@ def test_receipts_by_subject_and_period(store: Store) -> None:
     assert store.reader.receipts([subject], 2, 9) == []
     assert len(store.reader.receipts(None, 1, 1)) == 1
     assert store.reader.counts().receipts == 2
+
+
+def test_a_records_log_in_pages_and_from_a_cursor(store: Store) -> None:
+    first, other = ANN.put(b"x" * 1000), ANN.put(slug="other")
+    second = ANN.put(b"y" * 1000, cites=(first,))
+    gone = ANN.delete(cites=(second,))
+    store.accept(ANN.genesis, first, other, second, gone)
+    log = store.reader.record_log(ANN.record(), 0, bytes_max=MIB)
+    assert log.items == ((2, first.raw), (4, second.raw), (5, gone.raw))
+    assert (log.next_n, log.done) == (5, True)
+    page = store.reader.record_log(ANN.record(), 0, bytes_max=1)
+    assert (page.items, page.next_n, page.done) == (((2, first.raw),), 2, False)
+    rest = store.reader.record_log(ANN.record(), 2, bytes_max=MIB)
+    assert [n for n, _ in rest.items] == [4, 5]
+    nothing = store.reader.record_log(ANN.record(), 5, bytes_max=MIB)
+    assert (nothing.items, nothing.next_n, nothing.done) == ((), 5, True)
+    unknown = store.reader.record_log(BOB.record(), 0, bytes_max=MIB)
+    assert (unknown.items, unknown.done) == ((), True)
+
+
+def test_the_state_of_a_record_by_ids(store: Store) -> None:
+    assert store.reader.register(ANN.record()) is None
+    put = ANN.put()
+    store.accept(ANN.genesis, put)
+    register = store.reader.register(ANN.record())
+    assert register is not None
+    assert register.facts == register.heads == (put.id,)

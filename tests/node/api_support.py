@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from crdt import Item, OperationType, RecordKind, Replica, SigningKey, SyncMachine
+from crdt import Item, OperationType, RecordId, RecordKind, Replica, SigningKey, SyncMachine
 from node.access import Access
+from node.api.accounts import AccountRoutes
+from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
+from node.api.record_log import RecordWaiters, record_log_routes
 from node.api.records import record_routes
 from node.api.server import ApiLimits, ApiServer
 from node.catalogue import Catalogue
@@ -34,13 +38,30 @@ KINDS = {"models": RecordKind.MODEL, "agents": RecordKind.AGENT}
 _nonces = itertools.count(1)
 
 
+class SeenWaiters(RecordWaiters):
+    """Waiters that tell when a request has begun to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = asyncio.Event()
+
+    @contextmanager
+    def waiting_for(self, record: RecordId, catalogue: Catalogue) -> Iterator[asyncio.Event]:
+        with super().waiting_for(record, catalogue) as changed:
+            self.began.set()
+            yield changed
+
+
 class Api:
     """A running API and a client for it."""
 
-    def __init__(self, server: ApiServer, catalogue: Catalogue, access: Access) -> None:
+    def __init__(
+        self, server: ApiServer, catalogue: Catalogue, access: Access, waiters: SeenWaiters
+    ) -> None:
         self.server = server
         self.catalogue = catalogue
         self.access = access
+        self.waiters = waiters
         self.session = aiohttp.ClientSession(server.url)
 
     async def ask(
@@ -135,10 +156,14 @@ async def running_api(folder: Path, limits: ApiLimits | None = None) -> AsyncIte
     )  # fmt: skip
     server = ApiServer("127.0.0.1", 0, guard, Metrics(), limits or ApiLimits(body_s=0.3))
     server.add_routes(record_routes(catalogue))
+    waiters = SeenWaiters()
+    server.add_routes(record_log_routes(catalogue, waiters))
+    server.add_routes(conflict_routes(catalogue))
+    server.add_routes(AccountRoutes(catalogue, lambda: NOW_S).routes())
     server.add_routes(docs_routes(lambda: server.routes, lambda: server.url, "0"))
     await driver.start()
     await server.start()
-    api = Api(server, catalogue, access)
+    api = Api(server, catalogue, access, waiters)
     try:
         yield api
     finally:

@@ -15,10 +15,13 @@ from typing import Any
 
 from crdt import PeerId, Replica, SigningKey, SyncLimits, SyncMachine, network_id, peer_id_of
 from node.access import Access
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.conflicts import conflict_routes
 from node.api.guard import Guard
 from node.api.node_routes import NodeRoutes, Surroundings
 from node.api.node_views import NodeView
+from node.api.record_log import record_log_routes
 from node.api.records import record_routes
 from node.api.server import ApiLimits, ApiServer
 from node.api.streams import Streams
@@ -128,6 +131,9 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
     )
     stack.push_async_callback(builds.close)
     server.add_routes(record_routes(catalogue))
+    server.add_routes(record_log_routes(catalogue))
+    server.add_routes(conflict_routes(catalogue))
+    server.add_routes(AccountRoutes(catalogue, now_s).routes())
     streams = Streams(8)
     server.add_routes(build_routes(builds, streams))
 
