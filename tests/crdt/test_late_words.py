@@ -69,13 +69,13 @@ def by_bob(body: bytes, *cites: Item) -> Item:
     return ANN.put(body, key=BOB, account_heads=(GRANT.id,), cites=cites)
 
 
-def test_a_keep_list_that_names_what_a_living_key_wrote() -> None:
-    """The root's put names nothing: what it vouches for is kept when it comes, before or after."""
+def test_a_keep_list_that_names_what_a_retired_root_wrote() -> None:
+    """That is void itself, and passes on what the list is about."""
     bobs = by_bob(b"bob's")
     above = ANN.put(b"above", account_heads=(GRANT.id,), cites=(bobs,))
-    gone = entry(EntryType.REVOKE, GRANT, ANN.key, BOB.public, above)
-    again = ANN.put(b"beside", account_heads=(GRANT.id,))
-    assert len(states(GRANT, bobs, above, gone, again)) == 1
+    new = entry(EntryType.ROTATE_ROOT, GRANT, RECOVERY, NEW_ROOT.public)
+    gone = entry(EntryType.REVOKE, new, NEW_ROOT, BOB.public, above)
+    assert len(states(GRANT, bobs, above, new, gone)) == 1
 
 
 def test_a_keep_list_that_names_what_was_written_on_a_lost_branch() -> None:
