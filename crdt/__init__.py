@@ -2,6 +2,17 @@
 
 from crdt.accounts import Account, AccountState, Grant, Standing, account_of, open_genesis
 from crdt.assembling import SeedOf, Written, card_parts
+from crdt.auditing import (
+    Audit,
+    AuditedEntry,
+    AuditedOperation,
+    Authority,
+    Cause,
+    Place,
+    Refusal,
+    Why,
+    audit,
+)
 from crdt.cards import (
     Card,
     CardBody,
@@ -106,6 +117,7 @@ from crdt.progress import PeerStatus, SyncLimits, SyncStatus
 from crdt.registers import RANK_TERMS, Rank, Register, deciding_term, rank_of
 from crdt.replica import Replica
 from crdt.resolution import Resolution, era_of, past_of, prunable, resolve
+from crdt.rivals import Branch, CheckpointRank, Concurrency, Equivocation, Fork
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
 from crdt.sync import SyncMachine
 from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural, sha3
@@ -124,8 +136,13 @@ __all__ = [
     "AccountState",
     "Admission",
     "AnswerReceived",
+    "Audit",
+    "AuditedEntry",
+    "AuditedOperation",
+    "Authority",
     "BadSignature",
     "BodyRules",
+    "Branch",
     "Capability",
     "Card",
     "CardBody",
@@ -134,16 +151,21 @@ __all__ = [
     "CardEngineFault",
     "CardPart",
     "CausalFault",
+    "Cause",
     "Changed",
     "Checkpoint",
+    "CheckpointRank",
     "Commit",
+    "Concurrency",
     "Cursor",
     "Declined",
     "DropPeer",
     "Effect",
     "Entry",
     "EntryType",
+    "Equivocation",
     "Event",
+    "Fork",
     "Gossip",
     "GossipReceived",
     "Grant",
@@ -169,12 +191,14 @@ __all__ = [
     "PeerId",
     "PeerLost",
     "PeerStatus",
+    "Place",
     "PublicKey",
     "Rank",
     "ReceiptRules",
     "RecordChange",
     "RecordId",
     "RecordKind",
+    "Refusal",
     "Register",
     "RemoteFault",
     "Replica",
@@ -199,11 +223,13 @@ __all__ = [
     "UserFault",
     "Verdict",
     "WakeAt",
+    "Why",
     "WorldFault",
     "Written",
     "WrongNetwork",
     "account_of",
     "array",
+    "audit",
     "card_parts",
     "check_authority",
     "check_gossip",
