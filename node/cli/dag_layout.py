@@ -120,7 +120,8 @@ def _order(graph: _Graph, *, upward: bool) -> None:
 def _places(graph: _Graph, *, gap: float) -> dict[Node, float]:
     places: dict[Node, float] = {}
     for row in graph.rows:
-        at = 0.0
+        # Around one middle line, or the whole drifts to a side.
+        at = -(sum(graph.sizes[node] + gap for node in row) - gap) / 2
         for node in row:
             at += graph.sizes[node] / 2
             places[node] = at

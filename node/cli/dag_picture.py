@@ -5,6 +5,7 @@ Deterministic, and without any script: it opens in every browser, in light and i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from crdt import (
     AuditedOperation,
     Branch,
     EntryType,
+    Fork,
     ItemId,
     OperationId,
     Place,
@@ -36,6 +38,8 @@ COLOURS = (
     "#3b82f6", "#f59e0b", "#10b981", "#a855f7", "#06b6d4", "#ec4899", "#84cc16", "#a16207",
 )  # fmt: skip
 SIGNER_COUNT_MAX = 16
+LINE_WRAP = 100
+"""Characters of a line of the summary."""
 LINE_CHARACTERS_MAX = 20
 """Of a box's second line, before the entry's number."""
 
@@ -133,7 +137,7 @@ def _document(blocks: Sequence[_Block], width: float) -> str:
 
 
 def _heading(words: Words, *, left_out: int) -> _Block:
-    lines = [*words.summary]
+    lines = [part for line in words.summary for part in textwrap.wrap(line, LINE_WRAP)]
     if left_out:
         lines.append(f"{left_out} older operations are not drawn.")
     parts = [svg.label((0, 16), words.title, "title")]
@@ -166,14 +170,12 @@ def _account(
             skipped[before, id_] = count
     placed = layout(layers, edges, size=BOX_HEIGHT, gap=12)
     frame = _Frame(placed, across=True, top=26)
-    first_of: dict[bytes, Branch] = {
-        branch.first: branch for fork in audit.forks for branch in fork.branches
+    branch_kinds = {
+        branch.first: _branch_kind(fork, branch) for fork in audit.forks for branch in fork.branches
     }
     parts: list[str] = []
     for edge in edges:
-        branch = first_of.get(edge[1])
-        kind = "" if branch is None else " adopted" if branch.wins else " lost"
-        parts.append(frame.edge(edge, f"edge{kind}"))
+        parts.append(frame.edge(edge, f"edge{branch_kinds.get(ItemId(edge[1]), '')}"))
         if skipped[edge]:
             x, y = frame.corner(edge[1])
             parts.append(svg.label((x - ACROSS_GAP + 8, y + 12), f"+{skipped[edge]}", "small"))
@@ -187,6 +189,12 @@ def _account(
     counted = f"{count} {'entry' if count == 1 else 'entries'}"
     title = f"Account log, {counted}" + (f" · {state}" if state else "")
     return _banded(title, parts, frame)
+
+
+def _branch_kind(fork: Fork, branch: Branch) -> str:
+    if fork.on_trunk and not fork.settled:
+        return " open"
+    return " adopted" if branch.wins else " lost"
 
 
 _ENTRY_KINDS = {Place.TRUNK: "", Place.OPEN: "open", Place.LOST: "void"}

@@ -40,6 +40,7 @@ text { fill: var(--ink); font-size: 11px; }
 .edge { fill: none; stroke: var(--line); stroke-width: 1.3; }
 .edge.void { stroke: var(--bad); stroke-opacity: 0.45; stroke-dasharray: 4 3; }
 .edge.lost { stroke: var(--bad); stroke-width: 1.8; }
+.edge.open { stroke: var(--lost); stroke-width: 1.8; }
 .edge.adopted { stroke: var(--good); stroke-width: 1.8; }
 """.strip()
 

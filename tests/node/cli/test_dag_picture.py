@@ -192,3 +192,11 @@ def test_a_layout_keeps_everything_apart(data: st.DataObject) -> None:
         assert len(bends) == layers[high] - layers[low] - 1
     for place in found.places.values():
         assert 5 - 1e-6 <= place <= found.extent - 5 + 1e-6
+
+
+def test_branches_of_an_open_fork_look_open() -> None:
+    history = History()
+    for name in ("left", "right"):
+        history.grant(name, on=history.entries[0])
+    kinds = [node.get("class") for node in drawn(history.audited()).iter(f"{SVG}path")]
+    assert kinds == ["edge open", "edge open"]
