@@ -104,7 +104,7 @@ def prunable(operations: Collection[Operation], resolution: Resolution) -> list[
 
 
 def _endorsed(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
-    return vouched([one for one in by_id if standings[one].endorses], by_id, standings)
+    return _vouched([one for one in by_id if standings[one].endorses], by_id, standings)
 
 
 def _kept(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
@@ -117,13 +117,13 @@ def _kept(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
             continue
         if one.key not in saved:
             named = [id_ for id_ in keep if id_ in by_id]
-            saved[one.key] = vouched(named, by_id, standings) | frozenset(named)
+            saved[one.key] = _vouched(named, by_id, standings) | frozenset(named)
         if one.id in saved[one.key]:
             found.add(one.id)
     return frozenset(found)
 
 
-def vouched(
+def _vouched(
     ids: Iterable[OperationId], by_id: Operations, standings: Standings
 ) -> frozenset[OperationId]:
     """Return the operations that these vouch for (DESIGN.md, 3).

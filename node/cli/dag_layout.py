@@ -17,6 +17,8 @@ Edge: TypeAlias = tuple[bytes, bytes]
 Node: TypeAlias = bytes | tuple[Edge, int]
 """A node that was given, or the bend of an edge in a layer."""
 SWEEP_COUNT = 6
+PULL = 0.9
+"""How much of its distance from the middle line a node keeps in each sweep."""
 BEND_COUNT_MAX = 4000
 """Bends beyond this are left out: such edges go straight, across whatever is between."""
 
@@ -132,7 +134,7 @@ def _places(graph: _Graph, *, gap: float) -> dict[Node, float]:
         neighbours = graph.up if upward else graph.down
         for row in rows[1:] if len(rows) > 1 else ():
             wanted = [
-                _mean([places[one] for one in neighbours.get(node, ())], places[node])
+                _mean([places[one] for one in neighbours.get(node, ())], places[node]) * PULL
                 for node in row
             ]
             sizes = [graph.sizes[node] for node in row]

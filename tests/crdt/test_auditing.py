@@ -18,6 +18,7 @@ from crdt import (
     audit,
     encode,
     pack_item,
+    parse_entry,
     seal,
 )
 from tests.crdt.histories import History
@@ -315,3 +316,36 @@ def test_the_order_of_a_log_makes_no_difference(world: History) -> None:
     assert {one.why.cause for one in expected.operations} == {
         Cause.CURRENT, Cause.ENDORSED, Cause.KEPT, Cause.KEY_ENDED
     }  # fmt: skip
+
+
+def test_whoever_is_endorsed_has_an_endorser_that_vouches_for_it() -> None:
+    """The first endorsers against the rule itself, one root's operation at a time."""
+    for seed in range(30):
+        world, rng = History(), random.Random(seed)
+        keys = [world.grant(f"d{number}") for number in range(3)]
+        tips = [world.put(head=keys[-1][1])]
+        for _ in range(25):
+            by, head = rng.choice([*keys, (None, rng.choice(world.entries))])
+            if by is not None and rng.random() < 0.1:
+                world.entry(EntryType.REVOKE, key=by) if by.public not in _ended(world) else None
+            tips.append(world.put(*rng.sample(tips, min(len(tips), 2)), by=by, head=head))
+        audited = world.audited()
+        replica = new_replica()
+        again = audit(replica, world.record, world.raws)
+        assert again == audited
+        expected = replica.resolution(world.record)
+        explained = {
+            one.operation.id for one in audited.operations if one.why.cause is Cause.ENDORSED
+        }
+        assert explained <= expected.endorsed
+        for one in audited.operations:
+            assert one.effective == (one.operation.id in expected.effective)
+            if one.why.cause is Cause.ENDORSED:
+                root = audited.operation(OperationId(one.why.by))
+                assert root.authority.is_root
+                assert root.operation.depth > one.operation.depth
+
+
+def _ended(world: History) -> set[bytes]:
+    entries = [parse_entry(item, NETWORK) for item in world.entries]
+    return {entry.key for entry in entries if entry.type is EntryType.REVOKE}
