@@ -79,8 +79,11 @@ class Standing:
         live: The entry is not on a branch that lost.
         current: Nothing on the trunk has ended the key.
         endorses: It is the root's, current and live: what it vouches for is effective.
+        was_root: The key is the root at the entry, whether it is live or not.
         keep: What was kept when the key ended; None while it has not.
-        roles: Keys that have a role at the entry: whom it vouches for.
+        named: Operations that any keep list of the trunk names.
+        roles: Keys that have a role at the entry.
+        path: Entries from the genesis to the entry.
     """
 
     epoch: int
@@ -88,8 +91,15 @@ class Standing:
     live: bool
     current: bool
     endorses: bool
+    was_root: bool
     keep: tuple[OperationId, ...] | None
+    named: frozenset[OperationId]
     roles: frozenset[PublicKey]
+    path: frozenset[ItemId]
+
+    def knows(self, key: PublicKey, head: ItemId) -> bool:
+        """Whether what a key wrote citing the entry `head` was written with the entry's consent."""
+        return key in self.roles and head in self.path
 
 
 @dataclass(frozen=True)
@@ -245,9 +255,22 @@ class Account:
             live=live,
             current=current,
             endorses=is_root and live and current,
+            was_root=key == self.states[head].root_key,
             keep=self.now.ended.get(key),
+            named=self._named,
             roles=self.states[head].roles,
+            path=self._path(head),
         )
+
+    @cached_property
+    def _named(self) -> frozenset[OperationId]:
+        return frozenset(id_ for entry in self.trunk for id_ in entry.keep)
+
+    def _path(self, id_: ItemId) -> frozenset[ItemId]:
+        path = [id_]
+        while (predecessor := self._by_id[path[-1]].predecessor) is not None:
+            path.append(predecessor)
+        return frozenset(path)
 
     def _anchor(self, head: ItemId) -> ItemId:
         while head not in self._trunk_ids:

@@ -19,13 +19,14 @@ from crdt.ids import AccountId, ItemId, OperationId
 from crdt.operations import ERA_FIRST, Operation, OperationType
 from crdt.resolution import era_of
 
-_WANTED: Mapping[OperationType, Capability] = {
+WANTED: Mapping[OperationType, Capability] = {
     OperationType.PUT: Capability.MAINTAINER,
     OperationType.DELETE: Capability.MAINTAINER,
     OperationType.CARD: Capability.MAINTAINER | Capability.EDITOR | Capability.EVALUATOR,
     OperationType.CHECKPOINT: Capability(0),
     OperationType.UNKNOWN: Capability.MAINTAINER | Capability.EDITOR | Capability.EVALUATOR,
 }
+"""Any one of these will do, and what needs none is the root's. A card is looked into as well."""
 EDITING = Capability.MAINTAINER | Capability.EDITOR
 
 
@@ -89,7 +90,7 @@ def check_operation(operation: Operation, body: bytes, known: Known) -> None:
     check_authority(operation, account)
     if operation.is_opaque:
         return
-    predecessors = _predecessors(operation, known)
+    predecessors = _predecessors(operation, known) if operation.predecessors else []
     _check_place(operation, predecessors)
     if operation.type is OperationType.CARD:
         card = open_card(body)
@@ -103,7 +104,7 @@ def check_authority(operation: Operation, account: Account) -> None:
         NotAuthorised: it does not.
     """
     state = account.states[operation.account_head]
-    wanted = _WANTED[operation.type]
+    wanted = WANTED[operation.type]
     if not state.may(operation.key, wanted, operation.record):
         raise NotAuthorised(
             f"key {operation.key.hex()[:16]} may not {operation.type.name.lower()} record "
@@ -113,9 +114,11 @@ def check_authority(operation: Operation, account: Account) -> None:
 
 def _check_place(operation: Operation, predecessors: Collection[Operation]) -> None:
     """Check era and depth against the predecessors."""
-    if any(era_of(one) != operation.era for one in predecessors):
-        raise CausalFault("a predecessor is of another era")
-    depth = 1 + max((one.depth for one in predecessors), default=0)
+    depth = 1
+    if predecessors:
+        if any(era_of(one) != operation.era for one in predecessors):
+            raise CausalFault("a predecessor is of another era")
+        depth += max(one.depth for one in predecessors)
     if operation.depth != depth:
         raise CausalFault(f"depth {operation.depth} where its predecessors give {depth}")
     if operation.type is OperationType.CHECKPOINT:

@@ -164,6 +164,8 @@ def _genesis(item: Item, parts: tuple[Any, ...]) -> Entry:
         raise MalformedBytes(f"admission stamp is over {STAMP_BYTES_MAX} bytes")
     root = PublicKey(fixed_bytes(parts[4], 32, "root key"))
     recovery = PublicKey(fixed_bytes(parts[5], 32, "recovery key"))
+    if root == recovery:
+        raise MalformedBytes("root and recovery are one key; one key has one role")
     return Entry(item.id, EntryType.GENESIS, AccountId(item.id), None, root, root, recovery)
 
 

@@ -7,6 +7,7 @@ gossip and the catch-up move items; `accounts`, `operations` and, in royalties,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -30,6 +31,9 @@ class ItemKind(IntEnum):
     ACCOUNT = 1
     OPERATION = 2
     RECEIPT = 3
+
+
+_KINDS: Mapping[int, ItemKind] = {int(kind): kind for kind in ItemKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,9 @@ def unpack_item(raw: bytes) -> Item:
     parts = decode(raw, bytes_max=ITEM_BYTES_MAX)
     if not has_head(parts, 5, WIRE_VERSION):
         raise MalformedBytes(f"an item is 5 fields of wire version {WIRE_VERSION}")
-    try:
-        kind = ItemKind(natural(parts[1], "item kind"))
-    except ValueError as error:
-        raise MalformedBytes(f"item kind {parts[1]} is unknown") from error
+    kind = _KINDS.get(natural(parts[1], "item kind"))
+    if kind is None:
+        raise MalformedBytes(f"item kind {parts[1]} is unknown")
     content = field(parts[2], bytes, "item content")
     signature = field(parts[3], bytes, "item signature")
     body = field(parts[4], bytes, "item body")

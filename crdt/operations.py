@@ -30,6 +30,8 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _FIELD_COUNT = 16
 _KNOWN_FIELD_COUNT = 10
 """Up to the account heads: these keep their places in every version of an operation."""
+_LAST_FIELD_COUNT = 3
+"""Body hash, body length and timestamp: the last ones in every version."""
 _TYPE_MAX = 255
 
 
@@ -198,15 +200,29 @@ def parse_operation(item: Item, network: NetworkId) -> Operation:
         account=account,
         key=PublicKey(fixed_bytes(parts[8], 32, "key")),
         account_heads=_account_head(parts[9]),
-        **(_OPAQUE if is_opaque else _rest(item, type_, parts)),
+        **(_opaque_rest(item, parts) if is_opaque else _rest(item, type_, parts)),
     )
 
 
-_OPAQUE: dict[str, Any] = {
-    "era": ERA_FIRST, "predecessors": (), "depth": 0, "body_hash": b"", "body_bytes": 0,
-    "timestamp_s": 0, "is_opaque": True,
-}  # fmt: skip
-"""What stands for the fields of a later version."""
+def _opaque_rest(item: Item, parts: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what can be known of the rest of an operation of a later version."""
+    if len(parts) < _KNOWN_FIELD_COUNT + _LAST_FIELD_COUNT:
+        raise MalformedBytes(f"an operation of {len(parts)} fields lacks some that every one has")
+    return {"era": ERA_FIRST, "predecessors": (), "depth": 0, "is_opaque": True} | _last(
+        item, parts
+    )
+
+
+def _last(item: Item, parts: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the last three fields, which are the same in every version."""
+    body_hash = fixed_bytes(parts[-3], 32, "body hash")
+    if natural(parts[-2], "body length") != len(item.body) or sha3(item.body) != body_hash:
+        raise MalformedBytes("the body is not the one that was signed")
+    return {
+        "body_hash": body_hash,
+        "body_bytes": len(item.body),
+        "timestamp_s": natural(parts[-1], "timestamp"),
+    }
 
 
 def _rest(item: Item, type_: OperationType, parts: tuple[Any, ...]) -> dict[str, Any]:
@@ -216,16 +232,11 @@ def _rest(item: Item, type_: OperationType, parts: tuple[Any, ...]) -> dict[str,
     era = field(parts[10], bytes, "era")
     if len(era) not in {0, 32}:
         raise MalformedBytes(f"era of {len(era)} bytes; it is a checkpoint's id, or empty")
-    body_hash = fixed_bytes(parts[13], 32, "body hash")
-    if natural(parts[14], "body length") != len(item.body) or sha3(item.body) != body_hash:
-        raise MalformedBytes("the body is not the one that was signed")
     rest: dict[str, Any] = {
         "era": era,
         "predecessors": _sorted_ids(parts[11], PREDECESSOR_COUNT_MAX, "predecessors"),
         "depth": natural(parts[12], "depth", maximum=DEPTH_MAX),
-        "body_hash": body_hash,
-        "body_bytes": len(item.body),
-        "timestamp_s": natural(parts[15], "timestamp"),
+        **_last(item, parts),
     }
     if type_ is OperationType.DELETE:
         rest["is_tombstone"] = True
@@ -248,7 +259,7 @@ def _sorted_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:
     raw = array(value, what)
     if len(raw) > count_max:
         raise MalformedBytes(f"{len(raw)} {what}; at most {count_max}")
-    ids = tuple(fixed_bytes(one, 32, what) for one in raw)
-    if any(a >= b for a, b in itertools.pairwise(ids)):
+    ids = tuple([fixed_bytes(one, 32, what) for one in raw])
+    if len(ids) > 1 and any(a >= b for a, b in itertools.pairwise(ids)):
         raise MalformedBytes(f"{what} are not sorted and unique")
     return ids

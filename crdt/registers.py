@@ -86,12 +86,12 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     """
     if operation.type is OperationType.CHECKPOINT or operation.era != heads.era:
         return None
+    if operation.id in standing.named:
+        return None  # it is kept, or passes on what is
     if operation.type is OperationType.UNKNOWN:
         return replace(heads, void_count=heads.void_count + 1)
     if not (standing.live and standing.current):
-        # Endorsed it may be later. Kept it is now if the list names it, and then so is its past.
-        if standing.live and standing.keep and operation.id in standing.keep:
-            return None
+        # Endorsed it may be later, or kept with what builds on it.
         return replace(heads, void_count=heads.void_count + 1)
     if standing.endorses and heads.void_count:
         return None  # it may endorse what is void
@@ -101,7 +101,7 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     card_count = heads.card_count + is_card
     if heads.heads <= cited:
         facts = heads.facts if is_card else one
-        return replace(heads, facts=facts, heads=one, card_count=card_count)
+        return Heads(facts, one, heads.era, heads.void_count, card_count)
     if heads.void_count:
         return None
     after = (heads.heads - cited) | one
@@ -121,7 +121,9 @@ def register_of(
     Args:
         facts: The operations behind `heads.facts`.
     """
-    ranked = sorted(facts, key=lambda one: rank_of(one, standing_of(one)))
+    ranked = list(facts)
+    if len(ranked) > 1:
+        ranked.sort(key=lambda one: rank_of(one, standing_of(one)))
     assert len(ranked) == len(heads.facts)
     winner = ranked[-1] if ranked else None
     return Register(

@@ -7,17 +7,14 @@ the citations instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from crdt.accounts import Standing
-from crdt.ids import ItemId, OperationId, PublicKey
+from crdt.ids import OperationId, PublicKey
 from crdt.operations import ERA_FIRST, Operation, OperationType
 from crdt.registers import Heads, Register, register_of
-
-Operations: TypeAlias = Mapping[OperationId, Operation]
-Standings: TypeAlias = Mapping[OperationId, Standing]
+from crdt.vouching import Operations, Standings, Vouching
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,9 @@ def resolve(
     ordered = sorted(operations, key=lambda one: (one.depth, one.id))
     standings = {one.id: standing_of(one) for one in ordered}
     by_id = {one.id: one for one in ordered}
-    endorsed = _endorsed(by_id, standings)
-    kept = _kept(by_id, standings)
+    vouching = Vouching(by_id, standings)
+    endorsed = vouching.vouched_by(one for one in by_id if standings[one].endorses)
+    kept = _kept(by_id, standings, vouching)
     effective = frozenset(
         one.id
         for one in ordered
@@ -77,20 +75,6 @@ def era_of(operation: Operation) -> bytes:
     return operation.era
 
 
-def past_of(
-    ids: Iterable[OperationId], operations: Mapping[OperationId, Operation]
-) -> frozenset[OperationId]:
-    """Return these operations and everything in their past, as far as it is among `operations`."""
-    found: set[OperationId] = set()
-    stack = [id_ for id_ in ids if id_ in operations]
-    while stack:
-        id_ = stack.pop()
-        if id_ not in found:
-            found.add(id_)
-            stack += [one for one in operations[id_].predecessors if one in operations]
-    return frozenset(found)
-
-
 def prunable(operations: Collection[Operation], resolution: Resolution) -> list[OperationId]:
     """Return the operations that nothing needs while the record's era lasts, sorted.
 
@@ -103,12 +87,8 @@ def prunable(operations: Collection[Operation], resolution: Resolution) -> list[
     return sorted(one.id for one in operations if era_of(one) in below)
 
 
-def _endorsed(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
-    return _vouched([one for one in by_id if standings[one].endorses], by_id, standings)
-
-
-def _kept(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
-    """Return what the keep lists save: what they name, and what that vouches for."""
+def _kept(by_id: Operations, standings: Standings, vouching: Vouching) -> frozenset[OperationId]:
+    """Return what the keep lists save: what they name, and what that passes on."""
     saved: dict[PublicKey, frozenset[OperationId]] = {}
     found: set[OperationId] = set()
     for one in by_id.values():
@@ -116,39 +96,10 @@ def _kept(by_id: Operations, standings: Standings) -> frozenset[OperationId]:
         if not keep:
             continue
         if one.key not in saved:
-            named = [id_ for id_ in keep if id_ in by_id]
-            saved[one.key] = _vouched(named, by_id, standings) | frozenset(named)
+            named = [vouching.passed_on_by(id_) for id_ in keep if id_ in by_id]
+            saved[one.key] = frozenset[OperationId]().union(*named)
         if one.id in saved[one.key]:
             found.add(one.id)
-    return frozenset(found)
-
-
-def _vouched(
-    ids: Iterable[OperationId], by_id: Operations, standings: Standings
-) -> frozenset[OperationId]:
-    """Return the operations that these vouch for (DESIGN.md, 3).
-
-    Each vouches for those of its past whose keys have a role at the account entry it cites. What
-    it cites directly without that, it names: that one is vouched for, and vouches in turn. The
-    pasts of all that cite one account entry are walked together.
-    """
-    found: set[OperationId] = set()
-    by_head: dict[ItemId, list[OperationId]] = {}
-    stack = list(ids)
-    seen = set(stack)
-    while stack:
-        one = by_id[stack.pop()]
-        by_head.setdefault(one.account_head, []).append(one.id)
-        for id_ in one.predecessors:
-            if id_ in by_id and by_id[id_].key not in standings[one.id].roles:
-                found.add(id_)
-                if id_ not in seen:
-                    seen.add(id_)
-                    stack.append(id_)
-    for vouchers in by_head.values():
-        roles = standings[vouchers[0]].roles
-        before = [id_ for one in vouchers for id_ in by_id[one].predecessors]
-        found.update(id_ for id_ in past_of(before, by_id) if by_id[id_].key in roles)
     return frozenset(found)
 
 

@@ -13,7 +13,8 @@ from crdt.accounts import Account
 from crdt.entries import Entry, EntryType
 from crdt.ids import ItemId, OperationId, PublicKey
 from crdt.operations import Operation, OperationType
-from crdt.resolution import Resolution, Standings, era_of
+from crdt.resolution import Resolution, era_of
+from crdt.vouching import Standings
 
 PAIR_COUNT_MAX = 16
 """Pairs of concurrent writes that are named for one key; all are counted."""

@@ -22,14 +22,18 @@ DEPTH_MAX = 16
 _SCALARS = (int, str, bytes, bool, type(None))
 
 T = TypeVar("T")
+# `type` itself, without the narrowing that would need a cast: a call, on every item's way.
+_type_of: Callable[[object], type[object]] = type
 # msgpack ships no types: these two lines are where its calls get theirs.
-_packb = cast("Callable[..., bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
+# Not packb, which passes its arguments on twice; not one Packer for all, which is not reentrant.
+_Packer = cast("Callable[[], Any]", msgpack.Packer)  # type: ignore[attr-defined]
 _unpackb = cast("Callable[..., Any]", msgpack.unpackb)  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType]
 
 
 def encode(value: Value) -> bytes:
     """Return the canonical bytes of `value`, which its caller keeps free of floats and maps."""
-    return _packb(value, use_bin_type=True)
+    raw: bytes = _Packer().pack(value)
+    return raw
 
 
 def decode(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
@@ -39,6 +43,20 @@ def decode(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
 
     Raises:
         MalformedBytes: too long, not msgpack, not one array, not canonical, or of a banned type.
+    """
+    parts = decode_loosely(raw, bytes_max=bytes_max)
+    _check_types(parts)
+    return parts
+
+
+def decode_loosely(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
+    """Return as `decode` does, but for the types: there may be floats, and arrays of any depth.
+
+    For a caller who holds every element to its exact type, nested ones too, so that looking at each
+    once more would be for nothing.
+
+    Raises:
+        MalformedBytes: too long, not msgpack, not one array, or not canonical.
     """
     if len(raw) > bytes_max:
         raise MalformedBytes(f"{len(raw)} bytes where at most {bytes_max} are allowed")
@@ -51,11 +69,7 @@ def decode(raw: bytes, *, bytes_max: int) -> tuple[Any, ...]:
         raise MalformedBytes(f"not msgpack: {type(error).__name__}: {str(error)[:100]}") from error
     if again != raw:
         raise MalformedBytes("not the canonical encoding: encoding it again gives other bytes")
-    if type(value) is not tuple:
-        raise MalformedBytes(f"a {type(value).__name__} where an array is expected")
-    array = cast("tuple[Any, ...]", value)
-    _check_types(array)
-    return array
+    return array(value, "the whole")
 
 
 def field(value: object, kind: type[T], what: str) -> T:
@@ -69,11 +83,13 @@ def field(value: object, kind: type[T], what: str) -> T:
     return value
 
 
-def array(value: object, what: str) -> tuple[Any, ...]:
+def array(value: Any, what: str) -> tuple[Any, ...]:
     """Return `value` if it is an array, else raise."""
-    if type(value) is not tuple:
-        raise MalformedBytes(f"{what} is a {type(value).__name__}, not an array")
-    return cast("tuple[Any, ...]", value)
+    kind = _type_of(value)
+    if kind is not tuple:
+        raise MalformedBytes(f"{what} is a {kind.__name__}, not an array")
+    parts: tuple[Any, ...] = value
+    return parts
 
 
 def has_head(parts: Sequence[Any], count: int, *head: str | int) -> bool:
@@ -81,10 +97,12 @@ def has_head(parts: Sequence[Any], count: int, *head: str | int) -> bool:
 
     Not `parts[:2] == head`, because False equals 0 and so would be a second spelling of version 0.
     """
-    return len(parts) == count and all(
-        type(part) is type(wanted) and part == wanted
-        for part, wanted in zip(parts, head, strict=False)
-    )
+    if len(parts) != count:
+        return False
+    for part, wanted in zip(parts, head, strict=False):
+        if type(part) is not type(wanted) or part != wanted:
+            return False
+    return True
 
 
 def fixed_bytes(value: object, length: int, what: str) -> bytes:
@@ -125,14 +143,16 @@ def _no_ext(_code: int, _data: bytes) -> Any:
     raise MalformedBytes("an extension type where only arrays are allowed")
 
 
-def _check_types(value: tuple[Any, ...]) -> None:
-    stack: list[tuple[Any, int]] = [(value, 1)]
+def _check_types(parts: tuple[Any, ...]) -> None:
+    """Raise for a type that msgpack can say and we do not, and for arrays nested too deep."""
+    stack = [(parts, 1)]
     while stack:
         items, depth = stack.pop()
         if depth > DEPTH_MAX:
             raise MalformedBytes(f"arrays nested deeper than {DEPTH_MAX}")
         for item in items:
-            if type(item) is tuple:
-                stack.append((cast("tuple[Any, ...]", item), depth + 1))
-            elif type(item) not in _SCALARS:
-                raise MalformedBytes(f"a {type(item).__name__} where it is not allowed")
+            kind = _type_of(item)
+            if kind is tuple:
+                stack.append((item, depth + 1))
+            elif kind not in _SCALARS:
+                raise MalformedBytes(f"a {kind.__name__} where it is not allowed")

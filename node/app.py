@@ -30,6 +30,7 @@ from inference import Breaker, Offer
 from inference.engines import SupervisorLimits
 from node.access import Access, operator_token
 from node.adverts import Adverts, adverts_protocol, adverts_topic
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
 from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
@@ -328,6 +329,7 @@ class Node:
             now_s=_now_s,
         )
         self.api.add_routes(NodeRoutes(around).routes())
+        self.api.add_routes(AccountRoutes(self.catalogue, _now_s).routes())
         self.api.add_routes(record_routes(self.catalogue, self._tasks_of))
         self.api.add_routes(record_log_routes(self.catalogue, self.waiters))
         self.api.add_routes(conflict_routes(self.catalogue))

@@ -232,14 +232,14 @@ def to_header(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def from_header(text: str) -> bytes:
+def from_header(text: str, *, characters_max: int = HEADER_BYTES_MAX) -> bytes:
     """Return the bytes of base64url text, padded or not.
 
     Raises:
         MalformedBytes: it is not base64url, or too long.
     """
-    if len(text) > HEADER_BYTES_MAX:
-        raise MalformedBytes(f"{len(text)} characters; at most {HEADER_BYTES_MAX}")
+    if len(text) > characters_max:
+        raise MalformedBytes(f"{len(text)} characters; at most {characters_max}")
     try:
         bare = text.rstrip("=")
         return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)

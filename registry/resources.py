@@ -65,15 +65,14 @@ _PAIRS = (
 
 def resource_problems(given: ResourceRequirements) -> Iterator[Problem]:
     """Yield what in the requirements contradicts itself."""
+    values = given.__dict__
     for least, more in _PAIRS:
-        low, high = getattr(given, least), getattr(given, more)
+        low, high = values[least], values[more]
         if high < low:
             yield _problem(more, high, f"is below {least} {low}; at least that is recommended")
-    match given:
-        case ModelResourceRequirements(min_vram_gb=int(vram), requires_gpu=False):
-            yield _problem("min_vram_gb", vram, "is given without requires_gpu")
-        case _:
-            pass
+    vram = values.get("min_vram_gb")
+    if vram is not None and not values["requires_gpu"]:
+        yield _problem("min_vram_gb", vram, "is given without requires_gpu")
 
 
 def capacity_problems(
@@ -83,18 +82,14 @@ def capacity_problems(
     weights = weights_bytes_min(parameters, quantization)
     if weights is None or not parameters:
         return
-    what = f"{parameters} parameters in {quantization} are {weights} bytes of weights"
     if given.requires_gpu:
-        if given.min_vram_gb is not None and given.min_vram_gb * GB < weights:
-            yield _problem(
-                "min_vram_gb", given.min_vram_gb, f"{what}; at least {-(-weights // GB)}"
-            )
-    elif given.min_memory_mb * MB < weights:
-        yield _problem(
-            "min_memory_mb", given.min_memory_mb, f"{what}; at least {-(-weights // MB)}"
-        )
-    if given.min_disk_gb * GB < weights:
-        yield _problem("min_disk_gb", given.min_disk_gb, f"{what}; at least {-(-weights // GB)}")
+        memory = ("min_vram_gb", given.min_vram_gb, GB)
+    else:
+        memory = ("min_memory_mb", given.min_memory_mb, MB)
+    for name, least, unit in (memory, ("min_disk_gb", given.min_disk_gb, GB)):
+        if least is not None and least * unit < weights:
+            what = f"{parameters} parameters in {quantization} are {weights} bytes of weights"
+            yield _problem(name, least, f"{what}; at least {-(-weights // unit)}")
 
 
 def _problem(name: str, value: Any, message: str) -> Problem:

@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from crdt import BODY_BYTES_MAX, MalformedBytes, RecordKind, array, decode, encode, sha3
+from crdt import (
+    BODY_BYTES_MAX,
+    MalformedBytes,
+    RecordKind,
+    array,
+    decode_loosely,
+    encode,
+    has_head,
+    sha3,
+)
 from registry.agents import AIAgent
 from registry.errors import BadRecord, InvalidRecord, Problem
 from registry.fields import Other
@@ -40,11 +49,17 @@ AGENT_FIELDS = (
     "resource_requirements", "tools",
 )  # fmt: skip
 _HEADER = 2
+_SCALARS = (str, int)
 _CLASSES: Mapping[RecordKind, tuple[type[AIModel | AIAgent], tuple[str, ...]]] = {
     RecordKind.MODEL: (AIModel, MODEL_FIELDS),
     RecordKind.AGENT: (AIAgent, AGENT_FIELDS),
 }
 
+_VALIDATORS = {
+    kind: (fields, TypeAdapter(class_).validator.validate_python)
+    for kind, (class_, fields) in _CLASSES.items()
+}
+"""Each kind's fields in order, and pydantic's own validator: on every put's way."""
 _NESTED = (Price, Split, BaseModelShare, ModelResourceRequirements, AgentResourceRequirements)
 """What is written as its fields in order: pydantic keeps `__dict__` in the order of the class,
 whatever the order of the input (a test holds it to that)."""
@@ -80,23 +95,28 @@ def decode_record(kind: RecordKind, body: bytes) -> AIModel | AIAgent:
         MalformedBytes: not canonical bytes.
         BadRecord: not a valid record of this kind, or not spelt as `encode_record` does.
     """
-    parts = decode(body, bytes_max=BODY_BYTES_MAX)
-    class_, fields = _CLASSES[kind]
-    if len(parts) != _HEADER + len(fields) or parts[:_HEADER] != (SCHEMA_VERSION, int(kind)):
+    parts = decode_loosely(body, bytes_max=BODY_BYTES_MAX)  # the schema is strict about types
+    fields, validated = _VALIDATORS[kind]
+    if not has_head(parts, _HEADER + len(fields), SCHEMA_VERSION, int(kind)):
         raise BadRecord(
             f"a {kind.name.lower()} is {_HEADER + len(fields)} fields of schema {SCHEMA_VERSION}"
         )
-    values: dict[str, Any] = dict(zip(fields, parts[_HEADER:], strict=True))
+    given: dict[str, Any] = dict(zip(fields, parts[_HEADER:], strict=True))
     try:
-        for name, read in _READERS[kind]:
-            values[name] = read(values[name])
-        record = class_.model_validate(values)
+        read = {
+            name: read_array(value)
+            for name, read_array in _READERS[kind]
+            if (value := given[name]) and type(value) is tuple
+        }
+        record: AIModel | AIAgent = validated({**given, **read})
     except MalformedBytes as error:
         raise BadRecord(str(error)) from error
     except ValidationError as error:
         first = problems_of(error)[0]
         raise BadRecord(f"{first.field} = {first.value}: {first.message}") from error
-    if encode_record(record) != body:
+    spelt = record.__dict__
+    # What was validated is of the exact types that were given, so equal values are equal bytes.
+    if {**spelt, **{name: _plain(spelt[name]) for name in read}} != given:
         raise BadRecord("a set in it is not sorted and unique, so it has another spelling")
     return record
 
@@ -108,50 +128,45 @@ def content_hash(record: AIModel | AIAgent) -> bytes:
 
 def _plain(value: Any) -> Any:
     """Return what stands for a field's value on the wire."""
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, tuple):
-        return [_plain(one) for one in cast("tuple[Any, ...]", value)]
+        return tuple([_plain(one) for one in cast("tuple[Any, ...]", value)])
     if isinstance(value, Other):
         return (value.Other,)
     assert isinstance(value, _NESTED)
     return tuple(value.__dict__.values())
 
 
-def _other(value: Any) -> Any:
-    """Return a kind: text for a known one, an array of one text for another."""
-    if value is None or isinstance(value, str):
-        return value
-    parts = array(value, "another kind")
+def _other(parts: tuple[Any, ...]) -> Any:
     if len(parts) != 1:
         raise MalformedBytes("another kind is an array of one text")
     return {"Other": parts[0]}
 
 
-def _others(value: Any) -> Any:
-    return [_other(one) for one in array(value, "kinds")]
+def _others(parts: tuple[Any, ...]) -> Any:
+    return [one if isinstance(one, str) else _other(array(one, "another kind")) for one in parts]
 
 
 def _named(fields: tuple[str, ...]) -> Callable[[Any], Any]:
+    names = ", ".join(fields)
+
     def read(value: Any) -> Any:
-        parts = array(value, f"[{', '.join(fields)}]")
+        parts = array(value, names)
         if len(parts) != len(fields):
-            raise MalformedBytes(f"not an array of {', '.join(fields)}")
+            raise MalformedBytes(f"not an array of {names}")
         return dict(zip(fields, parts, strict=True))
 
     return read
 
 
-def _maybe(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else read(value)
-
-
 def _each(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: [read(one) for one in array(value, "a list")]
+    return lambda parts: [read(one) for one in parts]
 
 
+# How an array is read that is not a list of words; of any other value the schema is the judge.
 _SHARED_READERS = (
-    ("price", _maybe(_named(PRICE_FIELDS))),
+    ("price", _named(PRICE_FIELDS)),
     ("splits", _each(_named(tuple(Split.model_fields)))),
     ("base_models", _each(_named(tuple(BaseModelShare.model_fields)))),
     ("framework", _other),

@@ -18,6 +18,7 @@ from crdt import (
     OperationType,
     RecordId,
     RecordKind,
+    Seed,
     SigningKey,
     Slot,
     decode,
@@ -111,6 +112,9 @@ class AnyBody:
     def check_put(self, operation: Operation, body: bytes) -> None:
         if not body or body.startswith(b"bad"):
             raise MalformedBytes("a bad body")
+
+    def seed_of(self, operation: Operation, body: bytes) -> Seed:
+        return Seed(body.decode(errors="replace"), ())
 
 
 def make_receipt(account: AccountId, lane: bytes, rank: int, *, key: SigningKey) -> Item:

@@ -37,11 +37,6 @@ class CardBody:
     update: Update = field(repr=False, compare=False)
     referred_count: int = field(repr=False, compare=False)
 
-    @property
-    def length(self) -> int:
-        """How many clocks it takes."""
-        return self.update.length
-
 
 def open_card(body: bytes) -> CardBody:
     """Check A: return the card operation's body in `body`.

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from crdt.cards.bodies import CardBody
 from crdt.cards.contents import Card
-from crdt.cards.parts import CardPart, seed_of
-from crdt.cards.updates import Range, Struct
+from crdt.cards.parts import CardPart, SeedChoice
+from crdt.cards.seeds import Seed
+from crdt.cards.updates import Range, Struct, Update, content_bytes_of, pieces_of
 from crdt.cards.weaving import CLIENT, Weaver, joined_update
-from crdt.errors import MalformedBytes
+from crdt.errors import CardEngineFault, MalformedBytes
 from crdt.ids import OperationId, short
 from crdt.wire import Value, decode, encode, has_head, sha3
 
 if TYPE_CHECKING:
     from crdt.cards.engine import Engine
 
-PIECES_MAX = 16_384
-"""Structs and deleted ranges of one era's card; 64 KiB hold 4096 of them. Root opens a new era."""
-CLOCKS_TOTAL_MAX = 2**20
-"""Clocks of one era's card: a million UTF-16 units were ever written, and 2 MB of memory."""
+PIECES_MAX = 32_768
+"""Structs and deleted ranges of one era's card. Hostile ones rebuild in a second (measured); root
+opens a new era before honest ones are that many."""
+CONTENT_BYTES_MAX = 4 * 2**20
+"""Text and values that were ever written in one era's card: 64 bodies full of them."""
 SNAPSHOT_TAG = "hansa/card-snapshot"
 SNAPSHOT_VERSION = 0
 SNAPSHOT_BYTES_MAX = 16 * 2**20
@@ -35,9 +36,10 @@ class CardDocument:
     def __init__(self, parts: list[CardPart], engine: Engine) -> None:
         self._parts = parts
         self._engine = engine
-        self._seed = seed_of(parts)
+        self._choice = SeedChoice().after(parts)
         self._weaver: Weaver | None = None
         self._pieces = 0
+        self._content_bytes = 0
         self._full = False
         self._content: Card | None = None
 
@@ -46,7 +48,7 @@ class CardDocument:
         """Return the document of these parts of one record and era, in whatever order they come.
 
         Every part is valid, and with it come all that its table names. If there are several seeds,
-        `seed_of` says which one counts; the others are treated as void.
+        `SeedChoice` says which one counts; the others are treated as void.
 
         Raises:
             CardEngineFault: the engine failed on a card that passed every check.
@@ -87,9 +89,13 @@ class CardDocument:
             return self
         if self._parts and new[0].order <= self._parts[-1].order:
             return None
-        if seed_of([*self._parts, *new]) != self._seed:
+        choice = self._choice.after(new)
+        if choice.chosen != self._choice.chosen:
             return None
-        self.weaver()
+        needed = self._needed(new)
+        if self.weaver().skipped(needed):
+            return None
+        self._choice = choice
         self._parts.extend(new)
         self._content = None
         self._apply(*self._weave(new))
@@ -114,7 +120,13 @@ class CardDocument:
     @property
     def seed(self) -> OperationId | None:
         """The seed that counts."""
-        return self._seed
+        return self._choice.chosen
+
+    def has_room(self, update: Update) -> bool:
+        """Whether an operation that does this would count, were it the next."""
+        pieces = self._pieces + pieces_of(update)
+        content_bytes = self._content_bytes + content_bytes_of(update)
+        return not self._full and pieces <= PIECES_MAX and content_bytes <= CONTENT_BYTES_MAX
 
     def state(self) -> bytes:
         """Return the document as one update of the engine's, for a scratch copy."""
@@ -136,30 +148,45 @@ class CardDocument:
         assert weaver is not None
         structs: list[Struct] = []
         deletions: list[Range] = []
+        needed = self._needed(parts)
         for part in parts:
-            if not self._counts(part, weaver):
+            void = self._is_void(part)
+            if (void and part.id not in needed) or not self._fits(part.update):
                 weaver.skip(part)
                 continue
-            some, ranges = weaver.weave(part)
+            some, ranges = weaver.weave(part, void=void)
             structs += some
             deletions += ranges
         return structs, deletions
 
-    def _counts(self, part: CardPart, weaver: Weaver) -> bool:
-        if not part.effective:
-            return False
-        if not isinstance(part.content, CardBody) and part.id != self._seed:
-            return False
+    def _is_void(self, part: CardPart) -> bool:
+        if isinstance(part.content, Seed):
+            return part.id != self.seed
+        return not part.effective
+
+    def _needed(self, parts: list[CardPart]) -> set[OperationId]:
+        """Return what cards that count among these refer to, and what that refers to."""
+        needed: set[OperationId] = set()
+        for part in reversed(parts):
+            if part.effective or part.id in needed:
+                needed.update(part.table)
+        return needed
+
+    def _fits(self, update: Update) -> bool:
         # Once one does not fit, none after it counts: so a document can grow at its end.
-        self._pieces += part.pieces
-        length = weaver.clock + part.update.length
-        self._full = self._full or self._pieces > PIECES_MAX or length > CLOCKS_TOTAL_MAX
+        self._full = self._full or not self.has_room(update)
+        self._pieces += pieces_of(update)
+        self._content_bytes += content_bytes_of(update)
         return not self._full
 
     def _apply(self, structs: list[Struct], deletions: list[Range]) -> None:
         if structs or deletions:
             last = self._parts[-1].id
-            self._engine.apply(joined_update(structs, deletions), f"a card up to {short(last)}")
+            what = f"a card up to {short(last)}"
+            self._engine.apply(joined_update(structs, deletions), what)
+            # What the engine cannot integrate it keeps aside without a word.
+            if self._engine.clock() != self.weaver().clock:
+                raise CardEngineFault(f"{what}: not all of it was integrated")
 
 
 def _in_order(parts: Iterable[CardPart]) -> list[CardPart]:

@@ -7,6 +7,7 @@ rewritten so that it names operations. The scratch copy's client id is thrown aw
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +23,14 @@ from crdt.cards.updates import (
     Update,
     parse_captured,
 )
-from crdt.cards.values import KEY_BYTES_MAX, VALUE_DEPTH_MAX, Json, canonical_value, number_fault
+from crdt.cards.values import (
+    KEY_BYTES_MAX,
+    NUMBER_MAX,
+    VALUE_DEPTH_MAX,
+    Json,
+    canonical_value,
+    number_fault,
+)
 from crdt.cards.weaving import CLIENT, Weaver, merged
 from crdt.errors import MalformedBytes, UserFault
 from crdt.ids import OperationId, PublicKey
@@ -32,8 +40,12 @@ if TYPE_CHECKING:
 
 SCRATCH_CLIENT = CLIENT + 1
 DIFF_WORK_MAX = 4_000_000
-"""Characters of the old text times those of the new one that are compared one by one (0.3 s);
+"""Words of the old text times those of the new one that are compared (under a second, measured);
 beyond it lines are compared, and beyond that the whole changed middle is replaced."""
+HUNK_COUNT_MAX = 1000
+"""Differences in one change, so that it fits one operation with room to spare."""
+_WORDS = re.compile(r"[A-Za-z0-9_\u00c0-\u024f]+|\s+|.", re.DOTALL)
+"""Words of Latin letters, white space, and any other character by itself."""
 
 
 class CardDraft:
@@ -134,6 +146,10 @@ def edit_card(document: CardDocument, change: Callable[[CardDraft], None]) -> by
         table, update = _retabled(update, document.weaver())
         if not update.deletions and all(one.kind in (GC, DELETED) for one in update.structs):
             return None
+        if not document.has_room(update):
+            raise UserFault(
+                "the card is full: a checkpoint opens a new era, where it is small again"
+            )
         if document.seed is not None and document.seed not in table:
             table.append(document.seed)
         return open_card(encode_card(table, update)).raw
@@ -191,23 +207,33 @@ def _by_operation(
 
 def _differences(old: str, new: str) -> list[tuple[int, int, str]]:
     """Return (start, end, insertion) of each difference, in old characters, ascending."""
+    head, tail = _common_ends(old, new)
+    hunks = _hunks(old[head : len(old) - tail], new[head : len(new) - tail])
+    return [_trimmed(old, head + start, head + end, insert) for start, end, insert in hunks]
+
+
+def _trimmed(old: str, start: int, end: int, insert: str) -> tuple[int, int, str]:
+    """Return a difference without what two different words have in common at their ends."""
+    head, tail = _common_ends(old[start:end], insert)
+    return start + head, end - tail, insert[head : len(insert) - tail]
+
+
+def _common_ends(old: str, new: str) -> tuple[int, int]:
+    """Return how many characters two texts share at their starts, and then at their ends."""
     head = _common_prefix(old, new)
-    tail = _common_prefix(old[head:][::-1], new[head:][::-1])
-    middle_old, middle_new = old[head : len(old) - tail], new[head : len(new) - tail]
-    if not middle_old or not middle_new:
-        return [(head, head + len(middle_old), middle_new)] if middle_old or middle_new else []
-    found: list[tuple[int, int, str]] = []
-    for start, end, insert in _hunks(middle_old, middle_new):
-        found.append((head + start, head + end, insert))
-    return found
+    return head, _common_prefix(old[head:][::-1], new[head:][::-1])
 
 
 def _hunks(old: str, new: str) -> list[tuple[int, int, str]]:
-    if len(old) * len(new) <= DIFF_WORK_MAX:
-        return _matched(list(old), list(new))
-    lines_old, lines_new = old.splitlines(keepends=True), new.splitlines(keepends=True)
-    if len(lines_old) * len(lines_new) <= DIFF_WORK_MAX:
-        return _matched(lines_old, lines_new)
+    if not old and not new:
+        return []
+    words = _WORDS.findall(old), _WORDS.findall(new)
+    lines = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    for parts_old, parts_new in (words, lines):
+        if len(parts_old) * len(parts_new) <= DIFF_WORK_MAX:
+            found = _matched(parts_old, parts_new)
+            if len(found) <= HUNK_COUNT_MAX:
+                return found
     return [(0, len(old), new)]
 
 
@@ -248,11 +274,14 @@ def _checked_name(name: str, what: str) -> None:
         raise UserFault(str(error)) from error
 
 
-def _check_value(value: Json, depth: int = 0) -> None:
+def _check_value(value: object, depth: int = 0) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int | float):
-        fault = "a number too large" if abs(value) > 2**53 else number_fault(float(value))
+        # An int may be too large to be a float at all.
+        if isinstance(value, int) and abs(value) > NUMBER_MAX:
+            raise UserFault("a number beyond 2**53 - 1")
+        fault = number_fault(float(value))
         if fault:
             raise UserFault(fault)
     elif isinstance(value, str):
@@ -260,11 +289,19 @@ def _check_value(value: Json, depth: int = 0) -> None:
     elif depth >= VALUE_DEPTH_MAX:
         raise UserFault(f"a value nested deeper than {VALUE_DEPTH_MAX}")
     elif isinstance(value, Mapping):
-        for key, one in cast("Mapping[str, Json]", value).items():
-            _check_text(key)
-            if len(key.encode()) > KEY_BYTES_MAX:
-                raise UserFault(f"the key {key[:40]!r} is over {KEY_BYTES_MAX} bytes")
+        for key, one in cast("Mapping[object, object]", value).items():
+            _check_key(key)
+            _check_value(one, depth + 1)
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[object]", value):
             _check_value(one, depth + 1)
     else:
-        for one in value:
-            _check_value(one, depth + 1)
+        raise UserFault(f"a {type(value).__name__} is no value of a card")
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise UserFault(f"a {type(key).__name__} as a key; keys are text")
+    _check_text(key)
+    if len(key.encode()) > KEY_BYTES_MAX:
+        raise UserFault(f"the key {key[:40]!r} is over {KEY_BYTES_MAX} bytes")

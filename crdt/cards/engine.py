@@ -16,6 +16,7 @@ from pycrdt import Doc, Text
 from crdt.cards.contents import Card
 from crdt.cards.updates import EVALS_ROOT, TAGS_ROOT, TEXT_ROOT
 from crdt.cards.values import Json, canonical_value
+from crdt.cards.varints import Reader
 from crdt.errors import CardEngineFault
 
 VERSION: str = pycrdt.__version__
@@ -42,12 +43,23 @@ class Engine:
         """Return everything as one update."""
         return guarded(lambda: cast("bytes", self.doc.get_update()), "encoding a card")
 
+    def clock(self) -> int:
+        """Return how many clocks of the first client are there; others, or a gap, are a fault."""
+        state = Reader(guarded(lambda: cast("bytes", self.doc.get_state()), "reading a state"))
+        count = state.varuint()
+        if count > 1 or (count and state.varuint() != self.client):
+            raise CardEngineFault("a card's document holds another client's structs")
+        return state.varuint() if count else 0
+
     def content(self) -> Card:
         """Return what the document says."""
         return guarded(self._content, "reading a card")
 
     def captured(self, change: Callable[[], None]) -> bytes | None:
-        """Return the update that `change` makes, in one transaction; None if it makes none."""
+        """Return the update that `change` makes, in one transaction; None if it makes none.
+
+        What `change` raises passes through, unless the engine panicked.
+        """
         updates: list[bytes] = []
 
         def on_change(event: Any) -> None:
@@ -56,7 +68,7 @@ class Engine:
         # The subscription ends with the last reference to it, so it is kept until the end.
         subscription = self.doc.observe(on_change)
         with self.doc.transaction():
-            change()
+            guarded(change, "editing a card", also=(Exception,))
         self.doc.unobserve(subscription)
         assert len(updates) <= 1
         return updates[0] if updates else None
@@ -74,11 +86,15 @@ class Engine:
         )
 
 
-def guarded(action: Callable[[], T], what: str) -> T:
-    """Return what `action` returns, or raise CardEngineFault for whatever it throws."""
+def guarded(action: Callable[[], T], what: str, *, also: tuple[type[BaseException], ...] = ()) -> T:
+    """Return what `action` returns, or raise CardEngineFault for whatever it throws.
+
+    Args:
+        also: What passes as it is, besides what ends the process.
+    """
     try:
         return action()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
     except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, *also)):
+            raise
         raise CardEngineFault(f"{what}: {type(error).__name__}: {str(error)[:200]}") from error

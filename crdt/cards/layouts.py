@@ -7,11 +7,12 @@ what a document happens to look like.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crdt.cards.bodies import CardBody
+from crdt.cards.parts import CardPart
 from crdt.cards.seeds import Seed, seed_update
 from crdt.cards.updates import (
     ANY,
@@ -134,6 +135,15 @@ def check_card(
     return layout
 
 
+def layouts_of(parts: Iterable[CardPart]) -> dict[OperationId, Layout]:
+    """Return the layouts of parts that were checked before, all that they refer to among them."""
+    found: dict[OperationId, Layout] = {}
+    for part in sorted(parts, key=lambda one: one.order):
+        placer = _Placer(part.update, part.table, found.__getitem__, None, may_edit=True)
+        found[part.id] = placer.layout(is_seed=isinstance(part.content, Seed))
+    return found
+
+
 def check_name(name: str, what: str) -> str:
     """Return a tag or an evaluation's name that is 1..128 bytes without control characters.
 
@@ -164,7 +174,7 @@ def _nothing(operation: OperationId) -> Layout:
 
 
 class _Placer:
-    """Lays out one update; `key` None stands for a seed, which may write anything anywhere."""
+    """Lays out one update; with `key` None one whose names and authority are not in question."""
 
     def __init__(
         self,

@@ -65,23 +65,15 @@ class TextOrder:
             START if after is None else after.start,
         )
 
-    def units(self) -> list[tuple[int, int]]:
-        """Return (start, length) of every run, in the order of the text."""
-        found: list[tuple[int, int]] = []
-        run = self._first
-        while run is not None:
-            found.append((run.start, run.length))
-            run = run.after
-        return found
-
     def _gap(self, left: int, right: int) -> tuple[_Run | None, _Run | None]:
         if right != START and self._origin(right) == left:
             after = self._starting(right)
             return after.before, after
         if left == START:
             return None, self._first
-        self._starting_or_end(left + 1, left)
         before = self._holding(left)
+        if left + 1 < before.start + before.length:
+            self._starting(left + 1)
         return before, before.after
 
     def _origin(self, unit: int) -> int:
@@ -92,11 +84,6 @@ class TextOrder:
         run = self._runs[bisect_right(self._starts, unit) - 1]
         assert run.start <= unit < run.start + run.length, f"unit {unit} is not in the text"
         return run
-
-    def _starting_or_end(self, unit: int, inside: int) -> None:
-        run = self._holding(inside)
-        if unit < run.start + run.length:
-            self._starting(unit)
 
     def _starting(self, unit: int) -> _Run:
         """Return the run that starts with a unit, parting one if need be."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crdt.cards.bodies import CardBody
@@ -48,31 +48,41 @@ class CardPart:
         """What it refers to."""
         return self.content.table if isinstance(self.content, CardBody) else ()
 
+
+@dataclass(frozen=True, slots=True)
+class SeedChoice:
+    """Which seed counts among parts that were given in canonical order.
+
+    Of the effective seeds it is the last that an effective card names in its table; if none is
+    named, the first. A card can only name what comes before it, so one pass decides.
+    """
+
+    seeds: Mapping[OperationId, tuple[int, bytes]] = field(
+        default_factory=dict[OperationId, tuple[int, bytes]]
+    )
+    first: OperationId | None = None
+    named: OperationId | None = None
+
     @property
-    def pieces(self) -> int:
-        """How many structs and deleted ranges it has: what it costs to apply."""
-        update = self.update
-        return len(update.structs) + sum(len(ranges) for _, ranges in update.deletions)
+    def chosen(self) -> OperationId | None:
+        """The seed that counts, if there is one."""
+        return self.named or self.first
+
+    def after(self, parts: Iterable[CardPart]) -> SeedChoice:
+        """Return the choice once these parts are there too, which come after all before."""
+        seeds, first, named = self.seeds, self.first, self.named
+        for part in parts:
+            if not part.effective:
+                continue
+            if isinstance(part.content, Seed):
+                seeds = {**seeds, part.id: part.order}
+                first = first or part.id
+            for one in part.table:
+                if one in seeds and (named is None or seeds[one] > seeds[named]):
+                    named = one
+        return SeedChoice(seeds, first, named)
 
 
 def seed_of(parts: Iterable[CardPart]) -> OperationId | None:
-    """Return the one seed that counts among parts in any order, if there is one.
-
-    Of the effective seeds it is the last in canonical order that an effective card names in its
-    table; if none is named, the first.
-    """
-    seeds: dict[OperationId, CardPart] = {}
-    named: set[OperationId] = set()
-    for part in parts:
-        if not part.effective:
-            continue
-        if isinstance(part.content, Seed):
-            seeds[part.id] = part
-        else:
-            named.update(part.table)
-    if not seeds:
-        return None
-    chosen = [seeds[one] for one in sorted(named & seeds.keys())]
-    if chosen:
-        return max(chosen, key=lambda part: part.order).id
-    return min(seeds.values(), key=lambda part: part.order).id
+    """Return the one seed that counts among parts in any order, if there is one: `SeedChoice`."""
+    return SeedChoice().after(sorted(parts, key=lambda part: part.order)).chosen

@@ -98,6 +98,16 @@ def parse_captured(raw: bytes, own: int) -> Update:
     return _Parser(raw, own=own, captured=True).update()
 
 
+def pieces_of(update: Update) -> int:
+    """Return how many structs and deleted ranges an update has: what it costs to apply."""
+    return len(update.structs) + sum(len(ranges) for _, ranges in update.deletions)
+
+
+def content_bytes_of(update: Update) -> int:
+    """Return how many bytes of text and values an update writes: what it costs to keep."""
+    return sum(len(struct.content) for struct in update.structs)
+
+
 def encode_update(update: Update, *, client: int = 0, clock: int = 0) -> bytes:
     """Return the bytes of an update by `client` that starts at `clock`."""
     parts: list[bytes] = []

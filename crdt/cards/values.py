@@ -79,7 +79,8 @@ def read_value(reader: Reader, budget: Budget, *, sorted_keys: bool = True, dept
     for _ in range(count):
         key = reader.text()
         raw = key.encode()
-        if len(raw) > KEY_BYTES_MAX or key in entries or (sorted_keys and last and raw <= last):
+        unsorted = sorted_keys and last is not None and raw <= last
+        if len(raw) > KEY_BYTES_MAX or key in entries or unsorted:
             raise MalformedBytes(
                 f"the key {key[:40]!r} of {len(raw)} bytes is over {KEY_BYTES_MAX}, or unsorted"
             )

@@ -5,13 +5,15 @@ and each struct is put where `orders.py` says, next to the neighbours it has at 
 key the last one wins. So what the engine is given is always what one honest editor would have
 typed, alone: no client id to collide, no concurrency to resolve, no origin that an attacker chose.
 
-Void parts are not woven, and leave no trace: a reference to one of them goes to what that unit was
-itself put after, or before, until something effective is found.
+Nothing of a void part shows, and nothing it did is done. If an effective part refers to one, its
+text is woven as deleted text: so what stands beside it stays where its writer saw it. A void part
+that nobody refers to is left out, and makes no difference.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from crdt.cards.orders import START, TextOrder
@@ -26,6 +28,7 @@ from crdt.cards.updates import (
     Update,
     encode_update,
 )
+from crdt.cards.varints import varuint
 from crdt.ids import OperationId
 
 CLIENT = 1
@@ -45,29 +48,40 @@ class Weaver:
         self._bases: dict[OperationId, int] = {}
         self._woven: list[tuple[int, OperationId]] = []
         self._parts: dict[OperationId, CardPart] = {}
+        self._skipped: set[OperationId] = set()
         self._starts: dict[OperationId, list[int]] = {}
         self._order = TextOrder()
         self._last: dict[Spot, int] = {}
         self._spots: dict[Unit, Spot] = {}
-        self._survivors: tuple[dict[Unit, int], dict[Unit, int]] = ({}, {})
+        self._void: set[OperationId] = set()
 
     def skip(self, part: CardPart) -> None:
-        """Take note of a void part."""
+        """Take note of a void part that nothing woven refers to."""
         self._parts[part.id] = part
+        self._skipped.add(part.id)
 
-    def weave(self, part: CardPart) -> tuple[list[Struct], list[Range]]:
+    def skipped(self, operations: Iterable[OperationId]) -> bool:
+        """Whether one of these was skipped."""
+        return not self._skipped.isdisjoint(operations)
+
+    def weave(self, part: CardPart, *, void: bool) -> tuple[list[Struct], list[Range]]:
         """Return a part's structs and deletions as the document has them.
 
-        All that it refers to was woven or skipped before; parts come in canonical order.
+        All that it refers to was woven before; parts come in canonical order.
         """
+        missing = [one.hex() for one in part.table if one not in self._bases]
+        assert not missing, f"{part.id.hex()} was given without {missing}, which it refers to"
         self._parts[part.id] = part
         self._bases[part.id] = self.clock
         self._woven.append((self.clock, part.id))
-        structs = [self._woven_struct(part, struct) for struct in part.update.structs]
+        if void:
+            self._void.add(part.id)
+        structs = [self._woven_struct(part, struct, void=void) for struct in part.update.structs]
+        if void:
+            return structs, []
         deletions = [
-            (self._bases[other] + clock, length)
+            (self._bases[part.table[client - 1]] + clock, length)
             for client, ranges in part.update.deletions
-            if (other := part.table[client - 1]) in self._bases
             for clock, length in ranges
         ]
         return structs, deletions
@@ -81,66 +95,50 @@ class Weaver:
         """Return the document's clock after a woven part's last."""
         return self._bases[operation] + self._parts[operation].update.length
 
-    def _woven_struct(self, part: CardPart, struct: Struct) -> Struct:
+    def _woven_struct(self, part: CardPart, struct: Struct, *, void: bool) -> Struct:
         clock = self.clock
         self.clock += struct.length
-        if struct.kind == GC:
+        if struct.kind == GC or (struct.keyed and void):
             return Struct(clock, struct.length, GC)
         if struct.keyed:
             return self._woven_keyed(part, struct, clock)
         left, right = self._order.insert(
             clock,
             struct.length,
-            left=self._survivor(self._unit(part, struct.left), after=True),
-            right=self._survivor(self._unit(part, struct.right), after=False),
+            left=START if struct.left is None else self._clock(part, struct.left),
+            right=START if struct.right is None else self._clock(part, struct.right),
         )
-        return struct._replace(
-            clock=clock,
-            left=None if left == START else (CLIENT, left),
-            right=None if right == START else (CLIENT, right),
-            parent=TEXT_ROOT,
+        return Struct(
+            clock,
+            struct.length,
+            DELETED if void else struct.kind,
+            None if left == START else (CLIENT, left),
+            None if right == START else (CLIENT, right),
+            TEXT_ROOT,
+            content=varuint(struct.length) if void else struct.content,
         )
 
     def _woven_keyed(self, part: CardPart, struct: Struct, clock: int) -> Struct:
         root, key = spot = self._spot((part.id, struct.clock))
-        base: int | None = None
-        if not isinstance(root, str):
-            base = self._bases.get(root[0])
-        gone = not isinstance(root, str) and base is None
-        if gone or struct.kind == DELETED:
+        parent: str | Ref
+        if isinstance(root, str):
+            parent, void = root, False
+        else:
+            parent, void = (CLIENT, self._bases[root[0]] + root[1]), root[0] in self._void
+        if void or struct.kind == DELETED:
             return Struct(clock, struct.length, GC)
         last = self._last.get(spot)
         self._last[spot] = clock
-        parent = root if isinstance(root, str) else (CLIENT, (base or 0) + root[1])
         left = None if last is None else (CLIENT, last)
         return struct._replace(clock=clock, left=left, right=None, parent=parent, key=key)
 
-    def _unit(self, part: CardPart, ref: Ref | None) -> Unit | None:
-        if ref is None:
-            return None
+    def _unit(self, part: CardPart, ref: Ref) -> Unit:
         client, clock = ref
         return (part.table[client - 1] if client else part.id), clock
 
-    def _survivor(self, unit: Unit | None, *, after: bool) -> int:
-        """Return an origin in the document's clocks, past all that is void; START for none."""
-        known = self._survivors[not after]
-        trail: list[Unit] = []
-        found = START
-        while unit is not None:
-            base = self._bases.get(unit[0])
-            if base is not None:
-                found = base + unit[1]
-                break
-            part, struct = self._struct_of(unit)
-            spelled = part.id, struct.clock
-            if spelled in known:
-                found = known[spelled]
-                break
-            trail.append(spelled)
-            unit = self._unit(part, struct.left if after else struct.right)
-        for one in trail:
-            known[one] = found
-        return found
+    def _clock(self, part: CardPart, ref: Ref) -> int:
+        client, clock = ref
+        return self._bases[part.table[client - 1] if client else part.id] + clock
 
     def _spot(self, unit: Unit) -> Spot:
         """Return where a keyed struct stands: what its first origin says, void or not."""
@@ -157,19 +155,14 @@ class Weaver:
                 assert struct.key is not None
                 parent = struct.parent
                 found = (
-                    (parent if isinstance(parent, str) else self._named(part, parent)),
+                    (parent if isinstance(parent, str) else self._unit(part, parent)),
                     struct.key,
                 )
                 break
-            unit = self._named(part, struct.left)
+            unit = self._unit(part, struct.left)
         for one in trail:
             self._spots[one] = found
         return found
-
-    def _named(self, part: CardPart, ref: Ref) -> Unit:
-        unit = self._unit(part, ref)
-        assert unit is not None
-        return unit
 
     def _struct_of(self, unit: Unit) -> tuple[CardPart, Struct]:
         operation, clock = unit

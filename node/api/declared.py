@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
 from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
@@ -21,6 +22,7 @@ def declared_routes() -> list[web.RouteDef]:
     part = cast("Any", None)
     routes = [
         *NodeRoutes(part).routes(),
+        *AccountRoutes(part, part).routes(),
         *record_routes(part),
         *record_log_routes(part),
         *conflict_routes(part),

@@ -142,10 +142,7 @@ class Guard:
         if account is None:
             account, genesis = self._introduced(request, signer.account)
         if not account.has_role(signer.key):
-            raise NotAuthorised(
-                f"key {signer.key.hex()[:16]} has no role in account "
-                f"{account.id.hex()[:16]} now; sign with its root key or a delegate's"
-            )
+            raise NotAuthorised(_no_role(account, signer.key))
         return Creator(account, signer.key, genesis)
 
     def _introduced(self, request: web.Request, id_: AccountId) -> tuple[Account, Item]:
@@ -168,6 +165,17 @@ class Guard:
                 f"{id_.hex()}"
             )
         return account, genesis
+
+
+def _no_role(account: Account, key: PublicKey) -> str:
+    """Return why a key may not act for an account, and what to do about it."""
+    whose = f"key {key.hex()[:16]} has no role in account {account.id.hex()[:16]}"
+    if key in account.now.ended:
+        return f"{whose} any more: it was revoked or rotated away; sign with a key that has one"
+    return (
+        f"{whose} as it is known here, by {len(account.entries)} of its entries; if it was granted "
+        "one, POST the account's entries to /v1/items and sign again"
+    )
 
 
 def _bearer(request: web.Request) -> str | None:

@@ -1,4 +1,4 @@
-"""Routes about the node itself: identity, peers, offers, serving, keys, accounts, health."""
+"""Routes about the node itself: identity, peers, offers, serving, keys, health."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from typing import Protocol
 
 from aiohttp import web
 
-from crdt import AccountId, PeerId, RecordId, RemoteFault, id_from_hex, open_genesis, unpack_item
+from crdt import PeerId, RecordId
 from inference import Offered
 from node.access import Access
 from node.adverts import Adverts
 from node.api.bodies import body_as
-from node.api.errors import BadFields, NotFound
+from node.api.errors import NotFound
 from node.api.node_views import (
-    AccountRequest,
-    AccountView,
     DialRequest,
     HealthView,
     KeyRequest,
@@ -27,6 +25,7 @@ from node.api.node_views import (
     OffersView,
     PeersView,
     PeerView,
+    PrunedView,
     ServeRequest,
     ServingsView,
     ServingView,
@@ -37,19 +36,18 @@ from node.api.node_views import (
     sync_view,
 )
 from node.api.operations import Auth, operation
-from node.api.records import answer, check_outcome
+from node.api.records import answer
 from node.api.streams import EventStream, Streams
 from node.catalogue import Catalogue
 from node.metrics import CONTENT_TYPE as METRICS_TYPE
 from node.metrics import Metrics
 from node.network import ConnectedPeer
 from node.serving import ServedModel, ServeProgress, Serving
-from node.signing import from_header
 from registry import ById, parse_record_reference
 
 EVENTS = "text/event-stream"
 PROGRESS_COUNT_MAX = 64
-TAG_NODE, TAG_SERVING, TAG_KEYS, TAG_ACCOUNTS = "node", "serving", "keys", "accounts"
+TAG_NODE, TAG_SERVING, TAG_KEYS = "node", "serving", "keys"
 
 
 class Network(Protocol):
@@ -110,6 +108,7 @@ class NodeRoutes:
                 web.get(f"{base}/peers", self.peers, allow_head=False),
                 web.post(f"{base}/peers", self.dial),
                 web.delete(f"{base}/peers/{{peer}}", self.drop),
+                web.post(f"{base}/storage/prune", self.prune),
                 web.get(f"{base}/offers", self.offers, allow_head=False),
                 web.get(f"{base}/offers/events", self.offer_events, allow_head=False),
                 web.get(f"{base}/serving", self.servings, allow_head=False),
@@ -118,8 +117,6 @@ class NodeRoutes:
                 web.get(f"{base}/keys", self.keys, allow_head=False),
                 web.post(f"{base}/keys", self.create_key),
                 web.delete(f"{base}/keys/{{key}}", self.revoke_key),
-                web.post(f"{base}/accounts", self.introduce),
-                web.get(f"{base}/accounts/{{account}}", self.account, allow_head=False),
             ]
         return found
 
@@ -198,6 +195,18 @@ class NodeRoutes:
             raise NotFound(f"peer {peer[:60]} is not connected; /v1/peers lists those that are")
         await self._around.network.drop(PeerId(peer), "the operator asked for it")
         return web.Response(status=204)
+
+    @operation(
+        summary="Drop what checkpoints stand for", tag=TAG_NODE, auth=Auth.OPERATOR,
+        responses={200: PrunedView},
+    )  # fmt: skip
+    async def prune(self, _request: web.Request) -> web.StreamResponse:
+        """Drop the operations that came before each record's checkpoint, old versions with them.
+
+        Other nodes keep theirs. Records of an account whose log is frozen are left as they are.
+        """
+        records, dropped = await self._around.catalogue.prune()
+        return answer(PrunedView(records=records, operations=dropped))
 
     @operation(summary="List live offers", tag=TAG_SERVING, responses={200: OffersView})
     async def offers(self, _request: web.Request) -> web.StreamResponse:
@@ -281,49 +290,6 @@ class NodeRoutes:
         """Let a key work no longer, from this moment."""
         self._around.access.revoke(request.match_info["key"], now_s=self._around.now_s())
         return web.Response(status=204)
-
-    @operation(
-        summary="Introduce an account", tag=TAG_ACCOUNTS, request=AccountRequest,
-        responses={201: AccountView},
-    )  # fmt: skip
-    async def introduce(self, request: web.Request) -> web.StreamResponse:
-        """Publish an account's signed genesis; its own signature is all that is needed."""
-        asked = await body_as(request, AccountRequest)
-        catalogue = self._around.catalogue
-        try:
-            item = unpack_item(from_header(asked.genesis))
-            account = open_genesis(item, catalogue.network)
-        except RemoteFault as error:
-            raise BadFields(
-                "the body", [{"field": "genesis", "value": None, "message": str(error)}]
-            ) from error
-        (outcome,) = await catalogue.publish([item.raw])
-        check_outcome(outcome)
-        return answer(self._account_view(account.id), status=201)
-
-    @operation(
-        summary="Show an account", tag=TAG_ACCOUNTS, responses={200: AccountView}, errors=(404,)
-    )
-    async def account(self, request: web.Request) -> web.StreamResponse:
-        """Return an account's public keys and the ids of the records it wrote."""
-        text = request.match_info["account"]
-        try:
-            id_ = AccountId(id_from_hex(text, "account"))
-        except RemoteFault as error:
-            raise NotFound(str(error)) from error
-        return answer(self._account_view(id_))
-
-    def _account_view(self, id_: AccountId) -> AccountView:
-        account = self._around.catalogue.account(id_)
-        if account is None:
-            raise NotFound(f"account {id_.hex()} is not known here")
-        return AccountView(
-            account=id_.hex(),
-            root_key=account.root_key.hex(),
-            recovery_key=account.recovery_key.hex(),
-            heads=[head.hex() for head in account.heads],
-            records=[one.hex() for one in self._around.catalogue.records_of(id_)],
-        )
 
     def _offers(self) -> OffersView:
         own = self._around.own_peer

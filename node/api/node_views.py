@@ -66,6 +66,15 @@ class PeerView(View):
     synced: bool
 
 
+class PrunedView(View):
+    """What pruning did."""
+
+    records: int
+    """Records that a checkpoint stands for."""
+    operations: int
+    """Operations that were dropped just now."""
+
+
 class PeersView(View):
     """The peers the node is connected to."""
 
@@ -172,23 +181,6 @@ class KeysView(View):
     """The API keys that work."""
 
     items: list[KeyView]
-
-
-class AccountRequest(View):
-    """A creator's account to introduce to the network."""
-
-    genesis: str = Field(max_length=8192)
-    """base64url of the genesis item."""
-
-
-class AccountView(View):
-    """What is public of an account."""
-
-    account: str
-    root_key: str
-    recovery_key: str
-    heads: list[str]
-    records: list[str]
 
 
 class HealthView(View):

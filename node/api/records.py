@@ -57,6 +57,7 @@ from node.api.views import (
     version_record_view,
     version_view,
     with_card,
+    written_view,
 )
 from node.catalogue import Catalogue
 from node.formfiles import check_inline_formfile
@@ -158,7 +159,7 @@ class RecordRoutes:
                     f"PUT the next version to /v1/{plural}/{signed.record.hex()}"
                 )
             await self._publish(request, item)
-            view = record_view(self._catalogue, self._state(signed.record))
+            view = self._written(item, signed)
             location = {"Location": f"/v1/{plural}/{signed.record.hex()}"}
             return answer(view, status=201, headers={**location, **_etag(view)})
 
@@ -185,7 +186,7 @@ class RecordRoutes:
             _check_target(signed, state)
             _check_match(request, state)
             await self._publish(request, item)
-            view = record_view(self._catalogue, self._state(state.id))
+            view = self._written(item, signed)
             return answer(view, headers=_etag(view))
 
         return replace
@@ -331,14 +332,18 @@ class RecordRoutes:
             raise Gone(
                 f"{state.slug} was deleted by its owner at {state.operation.timestamp_s} (their "
                 "clock); its versions are still listed",
-                extra={"heads": heads, "tombstone": state.operation.id.hex()},
+                extra={
+                    "heads": heads,
+                    "era": state.register.era.hex(),
+                    "tombstone": state.operation.id.hex(),
+                },
             )
         return state
 
-    def _state(self, record: RecordId) -> RecordState:
-        state = self._catalogue.record(record)
+    def _written(self, item: Item, signed: Operation) -> RecordView:
+        state = self._catalogue.record(signed.record)
         assert state is not None, "what was published is there"
-        return state
+        return written_view(self._catalogue, state, signed, item.body)
 
     def _readable(self, state: RecordState) -> dict[str, Any]:
         record = readable(decode_record(state.kind, state.body))

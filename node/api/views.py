@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crdt import Card, ItemId, Operation, OperationId, RecordKind, parse_operation, sha3
+from crdt import Card, ItemId, Operation, OperationId, RecordKind, era_of, parse_operation, sha3
 from node.catalogue import Catalogue
 from node.storage import RecordState, VersionEntry
 from registry import decode_record, readable
@@ -66,11 +66,11 @@ class RecordView(View):
     content_hash: str
     """SHA3-256 of the canonical bytes."""
     heads: list[HeadView]
+    era: str
+    """The checkpoint that the next write counts under; empty before the first one."""
     conflicts: list[str]
     """Version ids of concurrent writes that lost; none are hidden."""
     signed_by: SignedBy
-    era: str
-    """The checkpoint the state starts from; empty for the first era. A write names it."""
     account_heads: list[str]
     """Entries of the owner's account that a write may cite: exactly one, its key's newest."""
     card: CardView | None
@@ -213,9 +213,29 @@ def record_view(catalogue: Catalogue, state: RecordState) -> RecordView:
     )  # fmt: skip
 
 
+def written_view(
+    catalogue: Catalogue, state: RecordState, operation: Operation, body: bytes
+) -> RecordView:
+    """Return a record right after a put of it was stored.
+
+    A tombstone may show all the same: a delete that the put does not cite came first, or came
+    between the commit and this answer. The put is stored and stays, so it is what is answered,
+    with the heads that settle the matter.
+    """
+    if not state.deleted:
+        return record_view(catalogue, state)
+    conflicts = [one.hex() for one in state.conflicts]
+    account = catalogue.account(state.account)
+    assert account is not None, "a record's account is known"
+    return _view(
+        operation, body, heads_view(catalogue, state), conflicts, account.heads,
+        state.register.era, None,
+    )  # fmt: skip
+
+
 def version_record_view(entry: VersionEntry) -> RecordView:
     """Return one version as a record; it has no heads of its own."""
-    return _view(entry.operation, entry.body, [], [], (), entry.operation.era, None)
+    return _view(entry.operation, entry.body, [], [], (), era_of(entry.operation), None)
 
 
 def heads_view(catalogue: Catalogue, state: RecordState) -> list[HeadView]:
@@ -284,9 +304,9 @@ def _view(
         version_id=operation.id.hex(),
         content_hash=sha3(body).hex(),
         heads=heads,
+        era=era.hex(),
         conflicts=conflicts,
         signed_by=_signed_by(operation),
-        era=era.hex(),
         account_heads=[one.hex() for one in account_heads],
         card=_card_view(card) if card is not None else None,
         record=with_card(

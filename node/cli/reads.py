@@ -148,6 +148,13 @@ def record_sheet(found: dict[str, Any]) -> RenderableType:
         "signed": look.ago(signed["timestamp_s"], now_s=_now_s()),
         "conflicts": found["conflicts"],
     }
+    card: dict[str, Any] = found.get("card") or {}
+    if card.get("evaluations"):
+        shown["evaluations"] = [
+            f"{name} {value} by {look.short_id(key)}"
+            for key, values in sorted(card["evaluations"].items())
+            for name, value in sorted(values.items())
+        ]
     parts = [sheet({"slug": found["slug"], **shown}, title=f"{record['name']} {record['version']}")]
     if record.get("description"):
         parts += [styled("", ""), styled(str(record["description"]), "italic")]

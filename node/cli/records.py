@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import conflicts, reads, writes
+from node.cli import conflicts, editing, reads, writes
 from node.cli.command import CREATOR, NODE, command
 from node.cli.session import Session
 
@@ -50,6 +50,8 @@ def _group(plural: str) -> typer.Typer:
     one = plural.removesuffix("s")
     group = typer.Typer(no_args_is_help=True, help=f"Publish, find and change {plural}.")
     _add_writes(group, plural, one)
+    _add_edit(group, plural, one)
+    _add_checkpoint(group, plural, one)
     _add_reads(group, plural, one)
     _add_search(group, plural)
     _add_relations(group, plural, one)
@@ -106,6 +108,51 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
     ) -> None:
         """Check a record without publishing it; every bad field is listed at once."""
         writes.validate(session, plural, writes.document(session, file, assignments))
+
+
+def _add_edit(group: typer.Typer, plural: str, one: str) -> None:
+    @command(group, "edit", uses=CREATOR, example=f"hansa {plural} edit my-{one} --add-tag chat")
+    def edit(
+        session: Session,
+        reference: Reference,
+        text: Annotated[
+            Path | None, typer.Option("--text", metavar="FILE", help="The new text; `-` is stdin.")
+        ] = None,
+        add_tags: Annotated[
+            list[str] | None, typer.Option("--add-tag", metavar="TAG", help="Repeat for more.")
+        ] = None,
+        remove_tags: Annotated[
+            list[str] | None, typer.Option("--remove-tag", metavar="TAG", help="Repeat for more.")
+        ] = None,
+        evaluations: Annotated[
+            list[str] | None,
+            typer.Option("--eval", metavar="NAME=VALUE", help="An evaluation of yours; repeat."),
+        ] = None,
+        remove_evaluations: Annotated[
+            list[str] | None,
+            typer.Option("--remove-eval", metavar="NAME", help="Take one of yours back; repeat."),
+        ] = None,
+    ) -> None:
+        """Edit description, tags and evaluations: in your editor, or by options.
+
+        Only the difference is signed and sent, and merged with what others write meanwhile.
+        """
+        changes = editing.Changes(
+            session.read_text(text) if text is not None else None,
+            add_tags or (), remove_tags or (), evaluations or (), remove_evaluations or (),
+        )  # fmt: skip
+        editing.edit(session, plural, reference, changes)
+
+
+def _add_checkpoint(group: typer.Typer, plural: str, one: str) -> None:
+    @command(group, "checkpoint", uses=CREATOR, example=f"hansa {plural} checkpoint my-{one}")
+    def checkpoint(session: Session, reference: Reference) -> None:
+        """Open a new era with the record's whole state: settles conflicts, bounds its history.
+
+        Signed by the root key. Nodes may drop what came before; edits made elsewhere at the same
+        time that it does not hold are superseded.
+        """
+        editing.checkpoint(session, plural, reference)
 
 
 def _add_reads(group: typer.Typer, plural: str, one: str) -> None:

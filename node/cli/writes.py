@@ -91,20 +91,21 @@ def publish(
 ) -> None:
     """Sign a record and publish it, as a new version if it is there."""
     from crdt import record_id
-    from node.client import KINDS, Writer, prepare
+    from node.client import KINDS, Writer, heads_of, leave_to_card, prepare
 
     now_s = _now_s()
     draft = prepare(plural, data, slug=None, now_s=now_s)
     writer = Writer(client, account)
     record = record_id(account.card.network, KINDS[plural], account.card.account, draft.slug)
-    shown, heads = writer.look(plural, record)
+    shown, _heads = writer.look(plural, record)
     if shown is None:
         found = writer.create(draft, now_s=now_s)
         session.screen.result(found, lambda: published(found, "Published"))
         return
     kept = {"created_at": readable(shown).get("created_at", now_s), **data}
+    shown, kept = leave_to_card(client, account, plural, shown, kept, now_s=now_s)
     draft = prepare(plural, kept, slug=draft.slug, now_s=now_s)
-    found = writer.replace(draft, record, heads, now_s=now_s)
+    found = writer.replace(draft, record, heads_of(shown), now_s=now_s)
     session.screen.result(found, lambda: published(found, "Published a new version"))
 
 
@@ -117,7 +118,7 @@ def update(
     if_match: str | None,
 ) -> None:
     """Sign and publish the next version of a record."""
-    from node.client import Writer, heads_of, prepare
+    from node.client import Writer, heads_of, leave_to_card, prepare
 
     change = changed(session, file, assignments)
     account = session.creator()
@@ -127,6 +128,8 @@ def update(
     now_s = _now_s()
     data = documents.merged({} if file is not None else base, change)
     data = {"created_at": base.get("created_at", now_s), **data, "updated_at": now_s}
+    prepare(plural, data, slug=str(shown["slug"]), now_s=now_s)  # before anything is sent
+    shown, data = leave_to_card(client, account, plural, shown, data, now_s=now_s)
     draft = prepare(plural, data, slug=str(shown["slug"]), now_s=now_s)
     writer = Writer(client, account)
     found = writer.replace(draft, record, heads_of(shown), now_s=now_s, if_match=if_match)

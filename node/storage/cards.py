@@ -119,6 +119,15 @@ class CardShelf:
             return self._keep(record, key, row.content)
         return self._keep(record, key, self._document(record, key, row).document.content())
 
+    def document(self, record: RecordId) -> CardDocument:
+        """Return a known record's document to edit from, also before its first card operation.
+
+        Raises:
+            CardEngineFault: the document could not be made.
+        """
+        key = self._source.card_key(record)
+        return self._document(record, key, self._source.card_row(record)).document
+
     def row(self, record: RecordId) -> CardRow | None:
         """Return a record's card as it is to be kept; None when it has none."""
         content = self.card(record)

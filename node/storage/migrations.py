@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 
 from node.storage.errors import (
     StorageBusy,
@@ -88,22 +89,36 @@ def transaction(database: sqlite3.Connection, path: Path | str) -> Generator[Non
             raise
 
 
-@contextmanager
-def storage_faults(path: Path | str) -> Generator[None, None, None]:
+class storage_faults:  # noqa: N801 - reads as what it does; a class, since every lookup enters it
     """Turn what SQLite and the file system raise in the block into our errors.
 
     A violated constraint is a programmer's error and passes through as it is.
     """
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.Error as error:
-        raise _fault_of(error, path) from error
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageFull(path) from error
-        raise StorageFault(f"{path}: {error.strerror or error}; check the disk") from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, sqlite3.IntegrityError):
+            return
+        if isinstance(error, sqlite3.Error):
+            raise _fault_of(error, self._path) from error
+        if isinstance(error, OSError):
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise StorageFull(self._path) from error
+            raise StorageFault(
+                f"{self._path}: {error.strerror or error}; check the disk"
+            ) from error
 
 
 def _fault_of(error: sqlite3.Error, path: Path | str) -> StorageFault:

@@ -16,6 +16,7 @@ import aiohttp
 
 from crdt import Item, OperationType, RecordId, RecordKind, Replica, SigningKey, SyncMachine
 from node.access import Access
+from node.api.accounts import AccountRoutes
 from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
@@ -158,6 +159,7 @@ async def running_api(folder: Path, limits: ApiLimits | None = None) -> AsyncIte
     waiters = SeenWaiters()
     server.add_routes(record_log_routes(catalogue, waiters))
     server.add_routes(conflict_routes(catalogue))
+    server.add_routes(AccountRoutes(catalogue, lambda: NOW_S).routes())
     server.add_routes(docs_routes(lambda: server.routes, lambda: server.url, "0"))
     await driver.start()
     await server.start()

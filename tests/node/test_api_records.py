@@ -178,3 +178,23 @@ async def test_dependencies_are_locked_or_the_reason_given(api):
     assert found["resolved"] is False
     assert [one["version_id"] for one in found["lock"]] == [base["version_id"]]
     assert found["unresolved"][0]["reason"] == "no such record is known here"
+
+
+@pytest.mark.parametrize("plural", ["models", "agents"])
+async def test_a_write_that_is_stored_is_acknowledged_though_a_tombstone_shows(api, plural):
+    """As when another writer of the account deletes between the commit and the answer."""
+    kind = item_kind(plural)
+    _, made = await api.create(ANN, DATA, plural=plural)
+    path = f"/v1/{plural}/{made[f'{plural[:-1]}_id']}"
+    gone = write_of(ANN, b"", kind, heads=made["heads"], type_=OperationType.DELETE)
+    assert (await api.write(ANN, "DELETE", path, None, gone))[0] == 204
+
+    beside = put_of(ANN, {**DATA, "version": "0.3.0"}, plural, heads=made["heads"])
+    status, said = await api.write(
+        ANN, "POST", f"/v1/{plural}", {**DATA, "version": "0.3.0"}, beside
+    )
+    assert (status, said["version"], said["version_id"]) == (201, "0.3.0", beside.id.hex())
+    assert {one["version_id"] for one in said["heads"]} == {gone.id.hex(), beside.id.hex()}
+    assert said["conflicts"] == [beside.id.hex()]
+    assert (await api.ask("GET", path))[0] == 410
+    assert (await api.ask("GET", f"{path}/versions/{beside.id.hex()}"))[0] == 200

@@ -15,6 +15,7 @@ from typing import Any
 
 from crdt import PeerId, Replica, SigningKey, SyncLimits, SyncMachine, network_id, peer_id_of
 from node.access import Access
+from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
 from node.api.conflicts import conflict_routes
 from node.api.guard import Guard
@@ -132,6 +133,7 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
     server.add_routes(record_routes(catalogue))
     server.add_routes(record_log_routes(catalogue))
     server.add_routes(conflict_routes(catalogue))
+    server.add_routes(AccountRoutes(catalogue, now_s).routes())
     streams = Streams(8)
     server.add_routes(build_routes(builds, streams))
 
