@@ -76,6 +76,7 @@ from crdt.items import BODY_BYTES_MAX, ITEM_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.maxima import Slot
 from crdt.maxima import Standing as SlotStanding
 from crdt.operations import (
+    ERA_FIRST,
     PREDECESSOR_COUNT_MAX,
     Operation,
     OperationType,
@@ -112,6 +113,7 @@ from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natur
 __all__ = [
     "ANSWER_FRAME_BYTES_MAX",
     "BODY_BYTES_MAX",
+    "ERA_FIRST",
     "GOSSIP_BYTES_MAX",
     "ITEM_BYTES_MAX",
     "KEEP_COUNT_MAX",

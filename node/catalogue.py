@@ -20,6 +20,7 @@ from crdt import (
     Outcome,
     RecordChange,
     RecordId,
+    RecordKind,
     SyncStatus,
     UserFault,
 )
@@ -73,6 +74,12 @@ class CatalogueStore(Protocol):
 
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record an account has written."""
+        ...
+
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records numbered over `after`: number, id, kind and slug."""
         ...
 
     def receipts(
@@ -202,6 +209,12 @@ class Catalogue:
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record an account has ever written, deleted ones among them."""
         return self._store.records_of(account)
+
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records, void ones too, numbered over `after`, in that order."""
+        return self._store.record_page(account, after, count_max)
 
     def counts(self) -> dict[str, int]:
         """Return how much is stored: items, accounts, records, models, agents, receipts, bytes."""

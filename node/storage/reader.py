@@ -104,12 +104,13 @@ class SqliteReader:
 
     def record_log(self, record: RecordId, after_n: int, count_max: int) -> list[tuple[int, bytes]]:
         """Return a record's operations that arrived after `after_n`, with their numbers."""
-        return self.all(
+        rows = self.all(
             "SELECT n, raw FROM item_v1 WHERE record = ? AND n > ? ORDER BY n LIMIT ?",
             record,
             after_n,
             count_max,
-        )  # type: ignore[return-value]  # (int, bytes) is what the two columns hold
+        )
+        return [(row[0], row[1]) for row in rows]
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account."""
@@ -158,6 +159,19 @@ class SqliteReader:
             RECORD_COUNT_MAX,
         )
         return [RecordId(row[0]) for row in rows]
+
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records numbered over `after`: number, id, kind and slug."""
+        rows = self.all(
+            "SELECT number, id, kind, slug FROM record_v1 WHERE account = ? AND number > ? "
+            "ORDER BY number LIMIT ?",
+            account,
+            after,
+            count_max,
+        )
+        return [(row[0], RecordId(row[1]), RecordKind(row[2]), row[3]) for row in rows]
 
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
