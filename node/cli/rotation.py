@@ -44,7 +44,11 @@ RecoveryKey = Annotated[
 
 def register(group: typer.Typer) -> None:
     """Add the commands to `hansa account`."""
+    _register_planned(group)
+    _register_recover(group)
 
+
+def _register_planned(group: typer.Typer) -> None:
     @command(group, "rotate", uses=(*NODE, *UNLOCK), example="hansa account rotate anna")
     def rotate(
         session: Session,
@@ -60,6 +64,24 @@ def register(group: typer.Typer) -> None:
         """
         _rotate(session, name, recovery_key, sure=sure)
 
+    @command(
+        group, "set-recovery", uses=(*NODE, *UNLOCK), example="hansa account set-recovery anna"
+    )
+    def set_recovery(
+        session: Session,
+        name: AccountArgument,
+        recovery_key: RecoveryKey = None,
+        sure: Yes = False,
+    ) -> None:
+        """Replace the recovery key by a new one; a planned change, not for one that leaked.
+
+        Whoever has a retired recovery key can still fork the log before its end, and freeze the
+        account for good. If yours was stolen, found another account and publish with `supersedes`.
+        """
+        _set_recovery(session, name, recovery_key, sure=sure)
+
+
+def _register_recover(group: typer.Typer) -> None:
     @command(
         group, "recover", uses=(*NODE, *UNLOCK),
         example="hansa account recover anna --recovery-key /media/usb/anna.recovery.key",
@@ -105,22 +127,6 @@ def register(group: typer.Typer) -> None:
         """  # fmt: skip
         wanted = _Wanted(branch, adopt, since, tuple(exclude or ()))
         _recover(session, name, recovery_key, wanted, sure=sure)
-
-    @command(
-        group, "set-recovery", uses=(*NODE, *UNLOCK), example="hansa account set-recovery anna"
-    )
-    def set_recovery(
-        session: Session,
-        name: AccountArgument,
-        recovery_key: RecoveryKey = None,
-        sure: Yes = False,
-    ) -> None:
-        """Replace the recovery key by a new one; a planned change, not for one that leaked.
-
-        Whoever has a retired recovery key can still fork the log before its end, and freeze the
-        account for good. If yours was stolen, found another account and publish with `supersedes`.
-        """
-        _set_recovery(session, name, recovery_key, sure=sure)
 
 
 @dataclass(frozen=True)
