@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,7 +261,7 @@ def named(account: Account, key: PublicKey) -> str:
         role = "ended key"
     else:
         role = "key"
-    return f"{role} {show.short_id(key.hex())}"
+    return role if role in {"root", "recovery"} else f"{role} {show.short_id(key.hex())}"
 
 
 def entries_table(log: AccountLog, ids: Iterable[ItemId]) -> RenderableType:
@@ -279,7 +279,7 @@ def entries_table(log: AccountLog, ids: Iterable[ItemId]) -> RenderableType:
         for entry in log.account.entries
         if entry.id in wanted
     ]  # fmt: skip
-    return table(("entry", "says", "about key", "signed by", ""), rows)
+    return table(("entry", "says", "about key", "signed by", ""), rows, fold=("signed by",))
 
 
 def operations_table(
@@ -288,9 +288,11 @@ def operations_table(
     *,
     now_s: int,
     numbered: bool = False,
-    mark: Callable[[OperationId], str] | None = None,
 ) -> RenderableType:
-    """Return operations with the record each is of, what it says, when, and whose it is."""
+    """Return operations with the record each is of, what it says, when, and whose it is.
+
+    When it was written is its writer's clock; when it arrived is the node's counting.
+    """
     found: list[tuple[object, ...]] = []
     for number, (record, id_) in enumerate(rows, 1):
         operation = record.operations[id_]
@@ -302,14 +304,13 @@ def operations_table(
             show.ago(operation.timestamp_s, now_s=now_s),
             record.numbers[id_],
             named(account, operation.key),
-            *((mark(id_),) if mark else ()),
         ))  # fmt: skip
     first = ("#",) if numbered else ()
-    last = ("",) if mark else ()
     return table(
-        (*first, "record", "operation", "what", "when (writer's clock)", "arrival", "by", *last),
+        (*first, "record", "operation", "what", "written", "arrival", "by"),
         found,
         right=("#", "arrival"),
+        fold=("record", "what", "by"),
     )
 
 

@@ -198,6 +198,11 @@ def _revoke(session: Session, name: str, key: PublicKey, choice: Choice, *, sure
     root = root_key_of(session, work)
     revocation = _signed(work, root, key, lost, kept)
     refused = work_of.send(work, revocation.log, revocation.operations, what="revoke")
+    more = len(revocation.saved) - len(kept)
+    if more > 0:
+        session.screen.note(
+            f"Kept too, because what you keep was built on it: {show.counted(more, 'operation')}"
+        )
     kept = revocation.saved
     left = sorted({id_ for _, ids in lost.values() for id_ in ids} - kept)
     found = {

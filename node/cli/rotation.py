@@ -144,6 +144,7 @@ class _Endorsing:
     """The writes that a new root signs, and what becomes of the rest.
 
     Attributes:
+        shown: What the plans save or stand on.
         foreign: Effective heads signed by a key that has no role now.
         void: Operations that are effective now and will not be.
     """
@@ -208,11 +209,9 @@ def _recover(
     excluded = _excluded(records, wanted)
     found = _endorsing(records, work.account, chosen, log.account, excluded)
     _show_endorsing(work, found)
-    question = (
-        f"Give {name} a new root key, endorse {show.counted(len(found.plans), 'record')}, and let "
-        f"{show.counted(len(found.void), 'operation')} be void?"
-    )
-    work_of.agree(session, question, sure=sure)
+    lost = f", void {show.counted(len(found.void), 'operation')}" if found.void else ""
+    count = show.counted(len(found.plans), "record")
+    work_of.agree(session, f"New root key for {name}, endorse {count}{lost}?", sure=sure)
     refused = _send_rotation(work, log, entry, seed, found.plans, what="recover")
     result = _result(work, entry, found, root.public, refused)
     session.screen.result(result, lambda: _sheet(work, log, found, "The account is recovered"))
@@ -303,7 +302,7 @@ def _endorsing(
         if plan is not None:
             found.plans.append(plan)
             left |= plan.saved
-            found.shown += [(record, id_) for id_ in was.register.heads if id_ in left]
+            found.shown += [(record, id_) for id_ in sorted({*plan.cited, *plan.saved})]
         found.foreign += [
             (record, id_)
             for id_ in was.register.heads
