@@ -157,6 +157,7 @@ def _delegate(
         session.screen.success(f"Key {show.short_id(key.hex())} is a delegate of {name}")
         return
     work_of.check_not_frozen(work)
+    _check_root(work)
     if key in work.account.now.used:
         raise BadUsage(
             f"key {key.hex()[:16]} has or had a role in account {name!r} already; a key has one "
@@ -166,7 +167,7 @@ def _delegate(
     if len(records) > SCOPE_COUNT_MAX:
         raise BadUsage(f"{len(records)} records in --scope; at most {SCOPE_COUNT_MAX}")
     work_of.agree_to_elsewhere(work, sure=sure)
-    root = root_key_of(session, work)
+    root = session.creator(name).key
     entry = work_of.entry_on(
         work, work.account.trunk[-1].id, root, EntryType.ADD_KEY, key=key,
         capabilities=capabilities, scope=records,
@@ -189,13 +190,14 @@ def _revoke(session: Session, name: str, key: PublicKey, choice: Choice, *, sure
         session.screen.success(f"Key {show.short_id(key.hex())} was revoked; everything is sent")
         return
     work_of.check_not_frozen(work)
+    _check_root(work)
     _check_delegate(work, key)
     work_of.agree_to_elsewhere(work, sure=sure)
     lost = _lost(work, key)
     kept = _chosen(session, work, lost, choice)
     if not kept and not choice.is_made:
         work_of.agree(session, f"Revoke {show.short_id(key.hex())} of {name}?", sure=sure)
-    root = root_key_of(session, work)
+    root = session.creator(name).key
     revocation = _signed(work, root, key, lost, kept)
     refused = work_of.send(work, revocation.log, revocation.operations, what="revoke")
     more = len(revocation.saved) - len(kept)
@@ -223,21 +225,19 @@ def _revoke(session: Session, name: str, key: PublicKey, choice: Choice, *, sure
     session.screen.result(found, lambda: sheet(shown, title="The key is ended"))
 
 
-def root_key_of(session: Session, work: Work) -> SigningKey:
-    """Return this machine's key, which is the account's root.
+def _check_root(work: Work) -> None:
+    """Return if this machine signs with the account's root key.
 
     Raises:
-        NoRole: it is not, as far as is known.
+        NoRole: it does not, as far as is known.
     """
     from node.client import NoRole
 
-    name = work.card.name
     if work.card.key != work.account.root_key:
         raise NoRole(
-            f"this takes the root key of account {name!r}, and this machine has another key; run "
-            "it on the owner's machine"
+            f"this takes the root key of account {work.card.name!r}, and this machine has another "
+            "key; run it on the owner's machine"
         )
-    return session.creator(name).key
 
 
 @dataclass(frozen=True)
