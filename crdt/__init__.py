@@ -1,6 +1,14 @@
 """The replicated registry's core: accounts, signed operations, registers, and how they agree."""
 
-from crdt.accounts import Account, AccountState, Grant, Standing, account_of, open_genesis
+from crdt.accounts import (
+    Account,
+    AccountState,
+    Grant,
+    Standing,
+    account_of,
+    open_account,
+    open_genesis,
+)
 from crdt.causes import Declined, check_authority
 from crdt.checkpoints import Checkpoint, encode_checkpoint, open_checkpoint
 from crdt.endorsing import (
@@ -215,6 +223,7 @@ __all__ = [
     "maximal",
     "natural",
     "network_id",
+    "open_account",
     "open_checkpoint",
     "open_entry",
     "open_genesis",

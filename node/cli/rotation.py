@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from node.cli.account_work import Work
     from node.client import AccountLog, Move, SignedRecord
 
+Row: TypeAlias = "tuple[SignedRecord, OperationId]"
 LISTED_COUNT_MAX = 40
 """Operations listed before the question; `--json` and `hansa audit` have them all."""
 RecoveryKey = Annotated[
@@ -149,10 +150,10 @@ class _Endorsing:
         void: Operations that are effective now and will not be.
     """
 
-    plans: list[Endorsement] = field(default_factory=list)
-    foreign: list[tuple[SignedRecord, OperationId]] = field(default_factory=list)
-    shown: list[tuple[SignedRecord, OperationId]] = field(default_factory=list)
-    void: list[tuple[SignedRecord, OperationId]] = field(default_factory=list)
+    plans: list[Endorsement] = field(default_factory=list["Endorsement"])
+    foreign: list[Row] = field(default_factory=list["Row"])
+    shown: list[Row] = field(default_factory=list["Row"])
+    void: list[Row] = field(default_factory=list["Row"])
 
 
 def _rotate(session: Session, name: str, file: Path | None, *, sure: bool) -> None:

@@ -193,7 +193,7 @@ def _patiently(ask: Callable[[], Any]) -> Any:
 
 
 def _refused(one: Any) -> Refused:
-    missing = one.get("missing") or []
+    missing: list[Any] = one.get("missing") or []
     reason = one.get("detail") or (
         f"it builds on {len(missing)} items that the node does not have" if missing else ""
     )
