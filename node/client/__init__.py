@@ -2,7 +2,14 @@
 
 from node.client.accounts import AccountCard, AccountFault, AccountFolder, CreatorAccount
 from node.client.client import Client, quoted
-from node.client.copies import NoAuthority, NotTaken, RecordCopy, leave_to_card, publish_items
+from node.client.copies import (
+    ItemRejected,
+    NoAuthority,
+    NotTaken,
+    RecordCopy,
+    leave_to_card,
+    publish_items,
+)
 from node.client.errors import (
     ApiProblem,
     BadAnswer,
@@ -28,8 +35,8 @@ from node.client.writing import DERIVED_FIELDS, KINDS, Draft, Head, Writer, head
 __all__ = [
     "DERIVED_FIELDS", "KINDS", "AccountCard", "AccountFault", "AccountFolder", "ApiProblem",
     "BadAnswer", "BadReference", "Client", "ConnectionCut", "CreatorAccount", "Draft", "Event",
-    "Head", "Http", "NoAuthority", "NoOperatorToken", "NodeUnreachable", "NotTaken", "RecordCopy",
-    "RecordPage", "RecordPages", "Request", "Writer", "WrongNode", "heads_of", "id_of", "leave_to_card", "parse_events",
-    "prepare", "problem_from", "problem_of", "publish_items", "query_string", "quoted",
-    "spelled_out", "upload_build",
+    "Head", "Http", "ItemRejected", "NoAuthority", "NoOperatorToken", "NodeUnreachable",
+    "NotTaken", "RecordCopy", "RecordPage", "RecordPages", "Request", "Writer", "WrongNode",
+    "heads_of", "id_of", "leave_to_card", "parse_events", "prepare", "problem_from",
+    "problem_of", "publish_items", "query_string", "quoted", "spelled_out", "upload_build",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ signed operations are what leaves it.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from crdt import (
@@ -20,6 +20,7 @@ from crdt import (
     CardDraft,
     Entry,
     Item,
+    ItemId,
     NetworkId,
     Operation,
     OperationId,
@@ -60,6 +61,10 @@ class NoAuthority(UserFault):
     """The key at hand may not write this for the account."""
 
     code = "no-authority"
+
+
+class ItemRejected(BadAnswer):
+    """The node says that an item is not valid, which it is here: one of the two is wrong."""
 
 
 class NotTaken(WorldFault):
@@ -143,6 +148,11 @@ class RecordCopy:
         assert found is not None, "an operation enters after its account"
         return found
 
+    @property
+    def slug(self) -> str:
+        """The record's slug."""
+        return self._some.slug
+
     def card(self) -> Card:
         """Return the card as it is, or as it would begin."""
         return self._shelf.document(self.record).content()
@@ -184,18 +194,17 @@ class RecordCopy:
         """Send nothing of what is unsent any more; the copy goes on holding it."""
         self._unsent.clear()
 
-    def text_without_unsent(self) -> str:
-        """Return the card's text as it would be without what is unsent."""
-        if not self._unsent:
-            return self.card().text
+    def knows(self, id_: bytes) -> bool:
+        """Whether an item is in this copy."""
+        return bool(self._storage.known([ItemId(id_)]))
+
+    def text_without(self, hidden: Collection[bytes]) -> str:
+        """Return the text of the card as it would be without some operations."""
         written = [
-            one
-            for one in self._storage.written(self.record)
-            if one.operation.id not in self._unsent
+            one for one in self._storage.written(self.record) if one.operation.id not in hidden
         ]
         resolution = resolve((one.operation for one in written), self._standing)
-        parts = card_parts(written, resolution, self._rules.seed_of)
-        return CardDocument.of(parts).content().text
+        return CardDocument.of(card_parts(written, resolution, self._rules.seed_of)).content().text
 
     def check_may_edit(self, key: PublicKey) -> None:
         """Return if a key may edit text and tags, and not only write evaluations.
@@ -322,7 +331,7 @@ def publish_items(client: Client, items: Sequence[Item]) -> None:
     """Publish signed items and return when the node has them on its disk.
 
     Raises:
-        BadAnswer: the node says that one of them is not valid; those before it are published.
+        ItemRejected: the node says that one of them is not valid; those before it are published.
         NotTaken: it lacks what one of them builds on, or has dropped it.
     """
     raws = [base64.urlsafe_b64encode(item.raw).rstrip(b"=").decode() for item in items]
@@ -334,4 +343,4 @@ def publish_items(client: Client, items: Sequence[Item]) -> None:
             f"the node does not take item {outcome['id'][:16]} ({status}): "
             f"{outcome.get('detail') or 'it lacks what the item builds on'}"
         )
-        raise BadAnswer(told) if status == "rejected" else NotTaken(told)
+        raise ItemRejected(told) if status == "rejected" else NotTaken(told)
