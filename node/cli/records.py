@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import editing, reads, writes
+from node.cli import conflicts, editing, reads, writes
 from node.cli.command import CREATOR, NODE, command
 from node.cli.session import Session
 
@@ -51,6 +51,7 @@ def _group(plural: str) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, help=f"Publish, find and change {plural}.")
     _add_writes(group, plural, one)
     _add_edit(group, plural, one)
+    _add_checkpoint(group, plural, one)
     _add_reads(group, plural, one)
     _add_search(group, plural)
     _add_relations(group, plural, one)
@@ -163,6 +164,17 @@ def _add_edit(group: typer.Typer, plural: str, one: str) -> None:
             editing.edit(session, plural, reference, changes)
 
 
+def _add_checkpoint(group: typer.Typer, plural: str, one: str) -> None:
+    @command(group, "checkpoint", uses=CREATOR, example=f"hansa {plural} checkpoint my-{one}")
+    def checkpoint(session: Session, reference: Reference) -> None:
+        """Open a new era with the record's whole state: settles conflicts, bounds its history.
+
+        Signed by the root key. Nodes may drop what came before; edits made elsewhere at the same
+        time that it does not hold are superseded.
+        """
+        editing.checkpoint(session, plural, reference)
+
+
 def _add_reads(group: typer.Typer, plural: str, one: str) -> None:
     @command(group, "show", uses=NODE, example=f"hansa {plural} show anna/my-{one}")
     def show(
@@ -248,3 +260,8 @@ def _add_relations(group: typer.Typer, plural: str, one: str) -> None:
     def deps(session: Session, reference: Reference) -> None:
         """Show what a record depends on, resolved to exact versions, or why it cannot be."""
         reads.dependencies(session, plural, reference)
+
+    @command(group, "conflicts", uses=NODE, example=f"hansa {plural} conflicts anna/my-{one}")
+    def conflicts_(session: Session, reference: Reference) -> None:
+        """Compare what shows with the concurrent writes that lost to it, field by field."""
+        conflicts.conflicts(session, plural, reference)

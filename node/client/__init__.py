@@ -2,14 +2,7 @@
 
 from node.client.accounts import AccountCard, AccountFault, AccountFolder, CreatorAccount
 from node.client.client import Client, quoted
-from node.client.copies import (
-    ItemRejected,
-    NoAuthority,
-    NotTaken,
-    RecordCopy,
-    leave_to_card,
-    publish_items,
-)
+from node.client.copies import NoAuthority, RecordCopy, leave_to_card
 from node.client.errors import (
     ApiProblem,
     BadAnswer,
@@ -27,6 +20,7 @@ from node.client.http import (
     problem_of,
     query_string,
 )
+from node.client.publishing import ItemRejected, NotTaken, publish_items
 from node.client.record_pages import RecordPage, RecordPages
 from node.client.references import BadReference, id_of, spelled_out
 from node.client.uploads import upload_build

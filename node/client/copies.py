@@ -7,11 +7,11 @@ signed operations are what leaves it.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from crdt import (
+    BODY_BYTES_MAX,
     LOCAL,
     Account,
     AccountId,
@@ -29,14 +29,16 @@ from crdt import (
     RecordId,
     Register,
     Replica,
+    Seed,
     SigningKey,
     Slot,
     Standing,
     Status,
     UserFault,
-    WorldFault,
     card_parts,
     edit_card,
+    encode_checkpoint,
+    head_to_cite,
     make_operation,
     resolve,
 )
@@ -46,10 +48,11 @@ from crdt.operations import PREDECESSOR_COUNT_MAX
 from node.client.accounts import CreatorAccount
 from node.client.client import Client
 from node.client.errors import BadAnswer
+from node.client.publishing import publish_items
 from node.client.record_pages import RecordPages
 from node.storage.cards import CardShelf
 from node.storage.memory import MemoryDisk, MemoryStorage
-from registry import RegistryRules
+from registry import RegistryRules, decode_record, encode_record
 
 EPOCH = b"a record's copy "
 """Names the copy's store, which nobody else reads."""
@@ -63,14 +66,10 @@ class NoAuthority(UserFault):
     code = "no-authority"
 
 
-class ItemRejected(BadAnswer):
-    """The node says that an item is not valid, which it is here: one of the two is wrong."""
+class TooMuchState(UserFault):
+    """A record's state cannot be put into one operation."""
 
-
-class NotTaken(WorldFault):
-    """The node does not have what an item builds on: not yet, or not any more."""
-
-    code = "not-taken"
+    code = "no-checkpoint"
 
 
 class NoReceipts:
@@ -173,11 +172,28 @@ class RecordCopy:
         if body is None:
             return None
         item = self._signed(OperationType.CARD, body, key, head=head, now_s=now_s)
-        outcome = self._replica.accept([item], source=LOCAL, now_ms=0).outcomes[0]
-        if outcome.fault is not None:
-            raise NoAuthority(f"this edit would be refused: {outcome.fault}")
-        assert outcome.status is Status.NEW, outcome
-        self._unsent[item.id] = item
+        self._admit(item)
+        return item
+
+    def checkpoint(self, key: SigningKey, *, now_s: int) -> Item:
+        """Open a new era of the record with everything it says now; it waits for `publish`.
+
+        Raises:
+            NoAuthority: only the root key may.
+            UserFault: nothing shows, or the whole state is more than one operation can hold.
+        """
+        head = self._head(key.public, OperationType.CHECKPOINT)
+        card = self.card()
+        body = encode_checkpoint(self._era_number() + 1, self._facts(card), seed_from(card))
+        if len(body) > BODY_BYTES_MAX:
+            raise TooMuchState(
+                f"the record's facts and card are {len(body)} bytes together, and a checkpoint "
+                f"holds {BODY_BYTES_MAX}; shorten the description first"
+            )
+        item = self._make(
+            OperationType.CHECKPOINT, body, key, head=head, cited=(), era=b"", now_s=now_s
+        )
+        self._admit(item)
         return item
 
     @property
@@ -212,11 +228,12 @@ class RecordCopy:
         Raises:
             NoAuthority: it may not, or not any more.
         """
-        if self.account.head_for(key, EDITING, self.record) is not None:
+        card = WANTED[OperationType.CARD]
+        if head_to_cite(self.account, key, EDITING, self.record) is not None:
             return
         if key in self.account.now.ended:
             raise NoAuthority(f"key {key.hex()[:16]} was revoked: what it signs now does not show")
-        if self.account.head_for(key, WANTED[OperationType.CARD], self.record) is not None:
+        if head_to_cite(self.account, key, card, self.record) is not None:
             raise NoAuthority(
                 f"key {key.hex()[:16]} is an evaluator's: it may write evaluations of its own "
                 "(`--eval NAME=VALUE`), and not the text"
@@ -253,7 +270,7 @@ class RecordCopy:
         return operations[0]
 
     def _head(self, key: PublicKey, type_: OperationType) -> bytes:
-        head = self.account.head_for(key, WANTED[type_], self.record)
+        head = head_to_cite(self.account, key, WANTED[type_], self.record)
         if head is None:
             raise NoAuthority(
                 f"key {key.hex()[:16]} may not {type_.name.lower()} this record; its owner grants "
@@ -264,10 +281,46 @@ class RecordCopy:
     def _signed(
         self, type_: OperationType, body: bytes, key: SigningKey, *, head: bytes, now_s: int
     ) -> Item:
-        some, register = self._some, self.register
+        register = self.register
         known = self._storage.operations(register.heads)
         heads = sorted(known.values(), key=lambda one: (one.id != register.winner, -one.depth))
-        cited = heads[:PREDECESSOR_COUNT_MAX]
+        cited = tuple(heads[:PREDECESSOR_COUNT_MAX])
+        return self._make(type_, body, key, head=head, cited=cited, era=register.era, now_s=now_s)
+
+    def _admit(self, item: Item) -> None:
+        outcome = self._replica.accept([item], source=LOCAL, now_ms=0).outcomes[0]
+        if outcome.fault is not None:
+            raise NoAuthority(f"this would be refused everywhere: {outcome.fault}")
+        assert outcome.status is Status.NEW, outcome
+        self._unsent[item.id] = item
+
+    def _era_number(self) -> int:
+        era = OperationId(self.register.era)
+        return self._storage.operations([era])[era].number if era else 0
+
+    def _facts(self, card: Card) -> bytes:
+        """Return the winner's facts with the card's description and tags; none if deleted."""
+        state = self._storage.record(self.record)
+        if state is None:
+            raise TooMuchState("nothing of this record shows; publish it before a checkpoint")
+        if state.deleted:
+            return b""
+        record = decode_record(state.kind, state.body)
+        own = {"description": card.text, "tags": card.tags}
+        return encode_record(record.model_copy(update=own))
+
+    def _make(
+        self,
+        type_: OperationType,
+        body: bytes,
+        key: SigningKey,
+        *,
+        head: bytes,
+        cited: tuple[Operation, ...],
+        era: bytes,
+        now_s: int,
+    ) -> Item:
+        some = self._some
         return make_operation(
             network=self.network,
             kind=some.kind,
@@ -277,11 +330,21 @@ class RecordCopy:
             key=key,
             account_heads=(head,),
             predecessors=tuple(OperationId(one.id) for one in cited),
-            depth=1 + max(one.depth for one in cited),
+            depth=1 + max((one.depth for one in cited), default=0),
             body=body,
             timestamp_s=now_s,
-            era=register.era,
+            era=era,
         )
+
+
+def seed_from(card: Card) -> Seed:
+    """Return what a document starts from that says what this card says."""
+    evals = [
+        (key, name, value)
+        for key, entries in sorted(card.evals.items())
+        for name, value in sorted(entries.items())
+    ]
+    return Seed(card.text, card.tags, tuple(evals))
 
 
 def leave_to_card(
@@ -325,22 +388,3 @@ def leave_to_card(
     found: dict[str, Any] = client.get(f"/v1/{plural}/{id_}")
     own = {name: found["record"][name] for name in ("description", "tags")}
     return found, {**data, **own}
-
-
-def publish_items(client: Client, items: Sequence[Item]) -> None:
-    """Publish signed items and return when the node has them on its disk.
-
-    Raises:
-        ItemRejected: the node says that one of them is not valid; those before it are published.
-        NotTaken: it lacks what one of them builds on, or has dropped it.
-    """
-    raws = [base64.urlsafe_b64encode(item.raw).rstrip(b"=").decode() for item in items]
-    for outcome in client.post("/v1/items", {"items": raws})["outcomes"]:
-        status = outcome["status"]
-        if status in {"new", "known"}:
-            continue
-        told = (
-            f"the node does not take item {outcome['id'][:16]} ({status}): "
-            f"{outcome.get('detail') or 'it lacks what the item builds on'}"
-        )
-        raise ItemRejected(told) if status == "rejected" else NotTaken(told)
