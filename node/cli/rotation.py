@@ -412,7 +412,8 @@ def _show_branches(work: Work) -> None:
             work.session,
             stack(
                 "",
-                styled(f"Branch {number}, {mine}; its last entry is {ids[-1].hex()}", "bold"),
+                styled(f"Branch {number}, {mine}", "bold"),
+                f"last entry {ids[-1].hex()}",
                 work_of.entries_table(work.log, ids),
             ),
         )
