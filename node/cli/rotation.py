@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from node.client import AccountLog, Move, SignedRecord
 
 Row: TypeAlias = "tuple[SignedRecord, OperationId]"
+DIGITS_MIN = 8
+"""Of an id that a person types; fewer name too much."""
 LISTED_COUNT_MAX = 40
-"""Operations listed before the question; `--json` and `hansa audit` have them all."""
+"""Operations listed before the question, the newest; with `--json` all that is void is told."""
 RecoveryKey = Annotated[
     Path | None,
     typer.Option(
@@ -118,6 +120,14 @@ def _register_recover(group: typer.Typer) -> None:
                 "--exclude", metavar="OPERATION", help="Leave this operation out; repeat for more."
             ),
         ] = None,
+        include: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--include",
+                metavar="OPERATION",
+                help="Keep this operation, which would be void otherwise; repeat for more.",
+            ),
+        ] = None,
         sure: Yes = False,
     ) -> None:
         """Get an account back whose root key is lost or stolen, or whose log forks.
@@ -126,7 +136,7 @@ def _register_recover(group: typer.Typer) -> None:
         everything that is listed is signed anew with that: what you leave out is void. A machine
         that never had the account begins with `hansa account join NAME ACCOUNT_ID`.
         """  # fmt: skip
-        wanted = _Wanted(branch, adopt, since, tuple(exclude or ()))
+        wanted = _Wanted(branch, adopt, since, tuple(exclude or ()), tuple(include or ()))
         _recover(session, name, recovery_key, wanted, sure=sure)
 
 
@@ -138,6 +148,7 @@ class _Wanted:
     adopt: bool
     since: int | None
     exclude: tuple[str, ...]
+    include: tuple[str, ...]
 
 
 @dataclass
@@ -207,8 +218,8 @@ def _recover(
     log = work.log.joined([entry], work.card.network)
     _check_settled(work, log, entry)
     records = work_of.read_records(work)
-    excluded = _excluded(records, wanted)
-    found = _endorsing(records, work.account, chosen, log.account, excluded)
+    excluded, included = _excluded(records, wanted), _named(records, wanted.include, "--include")
+    found = _endorsing(records, work.account, chosen, log.account, excluded, included)
     _show_endorsing(work, found)
     lost = f", void {show.counted(len(found.void), 'operation')}" if found.void else ""
     count = show.counted(len(found.plans), "record")
@@ -279,9 +290,13 @@ def _endorsing(
     now: Account,
     before: Account,
     after: Account,
-    excluded: Collection[OperationId] = frozenset(),
+    excluded: frozenset[OperationId] = frozenset(),
+    included: frozenset[OperationId] = frozenset(),
 ) -> _Endorsing:
     """Return what the new root signs so that every record stays as it was before.
+
+    What a delegate of the owner's wrote is taken along even if it cites an entry that is undone: a
+    delegate cannot tell a thief's entry. What the root key wrote so could be the thief's.
 
     Args:
         now: The account as it is; what is effective by it and will not be is void.
@@ -293,10 +308,16 @@ def _endorsing(
     found = _Endorsing()
     for record in records:
         was = resolved(record.operations, before)
+        then = resolved(record.operations, now)
         wanted = {
             id_
             for id_ in was.effective
             if era_of(record.operations[id_]) == was.register.era and id_ not in excluded
+        }
+        wanted |= {
+            id_
+            for id_ in then.effective - excluded
+            if id_ in included or record.operations[id_].key in before.now.delegates
         }
         plan = plan_endorsement(record.operations, record.bodies.__getitem__, after, wanted)
         left = resolved(record.operations, after).effective
@@ -309,7 +330,6 @@ def _endorsing(
             for id_ in was.register.heads
             if record.operations[id_].key not in before.now.roles
         ]
-        then = resolved(record.operations, now)
         found.void += [
             (record, id_)
             for id_ in sorted(then.effective - left)
@@ -392,7 +412,8 @@ def _show_branches(work: Work) -> None:
             work.session,
             stack(
                 "",
-                styled(f"Branch {number}, {mine}; its last entry is {ids[-1].hex()}", "bold"),
+                styled(f"Branch {number}, {mine}", "bold"),
+                f"last entry {ids[-1].hex()}",
                 work_of.entries_table(work.log, ids),
             ),
         )
@@ -418,10 +439,10 @@ def _chosen_entry(work: Work, given: str | None) -> ItemId:
     account = work.account
     if given is not None:
         fits = [one.id for one in account.entries if one.id.hex().startswith(given.lower())]
-        if len(fits) != 1 or len(given) < 8:
+        if len(fits) != 1 or len(given) < DIGITS_MIN:
             raise BadUsage(
-                f"--branch {given[:80]} names {len(fits)} entries of the account; give at least 8 "
-                "digits of one that is listed above or by `hansa account show --json`"
+                f"--branch {given[:80]} names {len(fits)} entries of the account; give at least "
+                f"{DIGITS_MIN} digits of one that is listed above or by `hansa account show --json`"
             )
         return fits[0]
     known = work.card.log.ids if work.card.log else frozenset[Any]()
@@ -477,21 +498,37 @@ def _check_settled(work: Work, log: AccountLog, entry: Item) -> None:
 
 
 def _excluded(records: Sequence[SignedRecord], wanted: _Wanted) -> frozenset[OperationId]:
-    """Return the operations that options leave out.
+    """Return the operations that options leave out."""
+    late = {
+        id_
+        for record in records
+        for id_, n in record.numbers.items()
+        if wanted.since is not None and n >= wanted.since
+    }
+    left_out = _named(records, wanted.exclude, "--exclude") | late
+    return left_out - _named(records, wanted.include, "--include")
+
+
+def _named(
+    records: Sequence[SignedRecord], given: Sequence[str], option: str
+) -> frozenset[OperationId]:
+    """Return the operations that were named by their first digits.
 
     Raises:
-        BadUsage: one that was named is not there, or not the only one.
+        BadUsage: one of them is not there, or not the only one.
     """
     from node.cli.errors import BadUsage
 
-    every = [(id_, record.numbers[id_]) for record in records for id_ in record.operations]
-    found = {id_ for id_, n in every if wanted.since is not None and n >= wanted.since}
-    for given in wanted.exclude:
-        fits = [id_ for id_, _ in every if id_.hex().startswith(given.lower())]
-        if len(fits) != 1 or len(given) < 8:
+    found: set[OperationId] = set()
+    for text in given:
+        start = text.lower()
+        fits = [
+            one for record in records for one in record.operations if one.hex().startswith(start)
+        ]
+        if len(fits) != 1 or len(text) < DIGITS_MIN:
             raise BadUsage(
-                f"--exclude {given[:80]} names {len(fits)} operations of the account; give at "
-                "least 8 digits of one that is listed"
+                f"{option} {text[:80]} names {len(fits)} operations of the account; give at least "
+                f"{DIGITS_MIN} digits of one that is listed"
             )
         found.add(fits[0])
     return frozenset(found)
