@@ -22,7 +22,6 @@ from crdt import (
     NetworkId,
     Operation,
     OperationId,
-    OperationType,
     RecordId,
     RecordKind,
     Register,
@@ -42,7 +41,7 @@ from node.storage.queries import (
     words,
 )
 from node.storage.sqlite import CARD_KEY, CARD_ROW, read_account, register_in
-from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in, is_version
 from registry import Facets, Hit, Page, Query, RegistryRules, decode_record
 
 VERSION_COUNT_MAX = 1000
@@ -196,6 +195,16 @@ class SqliteReader:
         )
         return [RecordId(row[0]) for row in rows]
 
+    def records_in_eras(self, after: int, count_max: int) -> list[tuple[int, RecordId]]:
+        """Return records that a checkpoint stands for, with their numbers, from one number on."""
+        rows = self.all(
+            "SELECT number, id FROM record_v1 WHERE number > ? AND era <> x'' "
+            "ORDER BY number LIMIT ?",
+            after,
+            count_max,
+        )
+        return [(row[0], RecordId(row[1])) for row in rows]
+
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
     ) -> list[Item]:
@@ -315,6 +324,6 @@ class SqliteReader:
     def _entry(self, n: int, raw: bytes) -> VersionEntry | None:
         item = unpack_item(raw)
         operation: Operation = parse_operation(item, self.network)
-        # A tombstone is no version.
-        is_put = operation.type is OperationType.PUT
-        return VersionEntry(operation, item.body, n) if is_put else None
+        if not is_version(operation):
+            return None
+        return VersionEntry(operation, facts_in(operation, item.body), n)

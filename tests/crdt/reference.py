@@ -380,20 +380,34 @@ def has_role(key: Key, state: AccountState) -> bool:
     return key == state.root or key in state.delegates
 
 
+def knows_of(r: RefOperation, o: RefOperation, operations: Operations, entries: Entries) -> bool:
+    """It is in `r`'s past, its key has a role at the entry `r` cites, and its entry is on the path.
+
+    The path is the one to the entry that `r` cites.
+    """
+    there = entry_of(r, entries)
+    return (
+        o.id in past(r, operations)
+        and has_role(o.key, state_at(there, entries))
+        and entry_of(o, entries) in path(there, entries)
+    )
+
+
 @lru_cache(maxsize=131072)
 def vouched(r: RefOperation, operations: Operations, entries: Entries) -> frozenset[Id]:
-    """Everything that `r` vouches for.
-
-    What is in its past, if its key has a role in the state at the entry that `r` cites; and what
-    `r` cites directly though its key has no role there, with all that this vouches for.
-    """
-    there = state_at(entry_of(r, entries), entries)
-    before = past(r, operations)
-    found = {o.id for o in operations if o.id in before and has_role(o.key, there)}
+    """Everything that `r` vouches for: what it knows of, and what those pass on that it names."""
+    found = {o.id for o in operations if knows_of(r, o, operations, entries)}
     for q in operations:
-        if q.id in r.predecessors and not has_role(q.key, there):
-            found |= {q.id} | vouched(q, operations, entries)
+        if q.id in r.predecessors and not knows_of(r, q, operations, entries):
+            found |= passed_on(q, operations, entries)
     return frozenset(found)
+
+
+def passed_on(q: RefOperation, operations: Operations, entries: Entries) -> frozenset[Id]:
+    """Itself, and what it vouches for: as far as that is of its key, or all if it is the root's."""
+    of_root = q.key == state_at(entry_of(q, entries), entries).root
+    own = {o.id for o in operations if of_root or o.key == q.key}
+    return frozenset({q.id} | (vouched(q, operations, entries) & own))
 
 
 def endorses(r: RefOperation, entries: Entries) -> bool:
@@ -408,12 +422,12 @@ def endorsed(o: RefOperation, operations: Operations, entries: Entries) -> bool:
 
 
 def kept(o: RefOperation, operations: Operations, entries: Entries) -> bool:
-    """What ended its key on the trunk keeps it, or keeps something that vouches for it."""
+    """The entry of the trunk that ended its key names in `keep` what passes it on."""
     ending = account_now(entries).ended_by.get(o.key)
     if ending is None:
         return False
     named = [one for one in operations if one.id in ending.keep]
-    return any(one.id == o.id or o.id in vouched(one, operations, entries) for one in named)
+    return any(o.id in passed_on(one, operations, entries) for one in named)
 
 
 def effective(o: RefOperation, operations: Operations, entries: Entries) -> bool:

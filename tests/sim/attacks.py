@@ -510,7 +510,8 @@ MOVES: dict[Move, int] = {
     worlds.put: 14, worlds.card: 10, worlds.delete: 3, worlds.endorse: 4, worlds.checkpoint: 3,
     worlds.add_delegate: 9, worlds.revoke: 6, worlds.rotate: 5, worlds.set_recovery: 2,
     worlds.recover: 6, steal: 5, backdate: 7, bridge: 4, kept_bridge: 3, lost_grant: 3,
-    equivocate: 4, withhold: 3, inflate: 2, wrong_era: 2, grind: 1, squat: 1, own_record: 1, replay: 2, two_heads: 1, forged: 1, fork: 5,
+    equivocate: 4, withhold: 3, inflate: 2, wrong_era: 2, grind: 1, squat: 1,
+    own_record: 1, replay: 2, two_heads: 1, forged: 1, fork: 5,
     recovery_forks: 2, two_machines: 2, bad_entry: 2, beyond_rights: 3, bad_card: 2,
     twin_checkpoints: 2, unknown_type: 2, flood: 1, loose: 1,
 }  # fmt: skip

@@ -137,11 +137,7 @@ def check_admitted(whole: Whole, admitted: frozenset[bytes]) -> None:
 
 
 def check_authority(whole: Whole, shown: Mapping[bytes, Shown]) -> None:
-    """Whoever signed what shows had the right, where it says it had, and has not lost it since.
-
-    Read from the account log alone, without the words "current", "kept" and "endorsed": a key that
-    the trunk ended shows only if its ending or the root speaks for it.
-    """
+    """Whoever signed what shows had the right at the entry it cites, and it is not void now."""
     operations = {one.id: one for one in whole.operations}
     for record, state in sorted(shown.items()):
         for id_ in {state.winner, *state.conflicts, *state.heads}:

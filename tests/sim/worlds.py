@@ -452,14 +452,19 @@ def add_delegate(world: World) -> bool:
     return True
 
 
-def heads_to_keep(world: World, view: View) -> frozenset[bytes]:
-    """All heads, some of them, or none."""
-    heads = [one.id for slug in SLUGS for one in view.heads(world.record(slug))]
+def what_to_keep(world: World, view: View, key: bytes) -> frozenset[bytes]:
+    """What a key did last, in every record; or some of it, or nothing, or only the heads."""
     choice = world.rng.random()
-    if choice < 0.5:
-        return frozenset(heads)
-    if choice < 0.7 and heads:
-        return frozenset(world.rng.sample(heads, world.rng.randint(1, len(heads))))
+    found: set[bytes] = set()
+    for slug in SLUGS:
+        operations = view.of(world.record(slug))
+        own = (o for o in ref.effective_operations(operations, view.entries) if o.key == key)
+        last = view.heads(world.record(slug)) if choice < 0.2 else ref.tops(own, operations)
+        found |= {one.id for one in last}
+    if choice < 0.6 or not found:
+        return frozenset(found)
+    if choice < 0.8:
+        return frozenset(world.rng.sample(sorted(found), world.rng.randint(1, len(found))))
     return frozenset()
 
 
@@ -471,12 +476,13 @@ def revoke(world: World) -> bool:
         return False
     if world.rng.random() < 0.4:
         write(world, ref.PUT, signer=world.names[now.root])
+    key = world.rng.choice(sorted(now.delegates))
     world.enter(
         ref.REVOKE,
         newest_head(view),
         signers[0] if world.rng.random() < 0.8 else signers[-1],
-        world.names[world.rng.choice(sorted(now.delegates))],
-        keep=heads_to_keep(world, view),
+        world.names[key],
+        keep=what_to_keep(world, view, key),
         honest=True,
     )
     return True
@@ -494,7 +500,7 @@ def rotate(world: World) -> bool:
 
 def _rotate(world: World, view: View, place: bytes, recovery: str) -> None:
     name = world.new_key("root", honest=True)
-    keep = heads_to_keep(world, view)
+    keep = what_to_keep(world, view, ref.account_now(view.entries).root)
     entry = world.enter(ref.ROTATE_ROOT, place, recovery, name, keep=keep, honest=True)
     if world.rng.random() < 0.65:
         endorse_after(world, view, entry, name)
