@@ -203,6 +203,23 @@ def cards_on(disk: MemoryDisk, records: Iterable[bytes]) -> dict[bytes, Card | N
     return {record: shelf.card(RecordId(record)) for record in sorted(records)}
 
 
+def check_equal_cards(
+    sets: Mapping[str, frozenset[bytes]], digests: Mapping[str, Mapping[bytes, bytes]]
+) -> None:
+    """Every two nodes with equal sets have equal cards.
+
+    Raises:
+        Violation: two have not.
+    """
+    first: dict[frozenset[bytes], str] = {}
+    for name, admitted in sorted(sets.items()):
+        other = first.setdefault(admitted, name)
+        mine, theirs = digests[name], digests[other]
+        odd = sorted(r.hex()[:8] for r in {*mine, *theirs} if mine.get(r) != theirs.get(r))
+        if odd:
+            raise Violation("cards differ", f"{other} and {name}: of {', '.join(odd)}")
+
+
 def check_cards(
     editors: Editors,
     whole: Whole,
