@@ -175,6 +175,7 @@ TABLE: Mapping[str, Row] = {
     "node-unreachable": Row(503, Exit.UNREACHABLE, "No node answers"),
     "connection-cut": Row(502, Exit.UNREACHABLE, "The connection broke off"),
     "bad-answer": Row(502, Exit.DISTRUST, "What answered is not a node"),
+    "audit-failed": Row(422, Exit.DISTRUST, "The audit found something wrong"),
     "advert-fault": Row(422, Exit.DISTRUST, "The advert does not hold"),
     "advert-stale": Row(422, Exit.DISTRUST, "The advert is out of its time"),
     "update-refused": Row(422, Exit.DISTRUST, "The editor sent what a session does not take"),

@@ -6,7 +6,7 @@ does not.
 
 from __future__ import annotations
 
-from crdt import UserFault, WorldFault
+from crdt import RemoteFault, UserFault, WorldFault
 
 
 class BadUsage(UserFault):
@@ -37,3 +37,9 @@ class NotReady(WorldFault):
     """Something this machine needs is missing; the message says what mends it."""
 
     code = "not-ready"
+
+
+class AuditFailed(RemoteFault):
+    """A record's log holds what is not valid, or the node shows something else than it says."""
+
+    code = "audit-failed"

@@ -286,6 +286,11 @@ class MemoryStorage:
         ]
         return found[:16]
 
+    def registers(self, records: Collection[RecordId]) -> dict[RecordId, Register]:
+        """Return the states of those records that are known."""
+        known = self.disk.records
+        return {record: known[record].register for record in records if record in known}
+
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record an account has written."""
         changes = self.disk.records.values()

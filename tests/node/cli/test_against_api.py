@@ -277,3 +277,28 @@ def test_a_wrong_key_file_opens_nothing(shell: Shell, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HANSA_KEY_FILE", str(other))
     error = shell.json("models", "create", "--file", shell.file("m.json"), status=12)
     assert error["code"] == "wrong-passphrase"
+
+
+def test_a_records_log_is_audited_and_its_conflicts_shown(shell: Shell, tmp_path: Path) -> None:
+    made = shell.json("models", "create", "--file", shell.file("m.json", name="Checked"))
+    shell("models", "update", "checked", "--set", "version=0.2.0")
+    picture = tmp_path / "checked.svg"
+    out, err = shell("audit", "anna/checked", "--svg", picture)
+    assert "Version 0.2.0 shows: " in out
+    assert "The node shows what follows from its log." in out
+    assert str(picture) in err
+    assert made["version_id"] in picture.read_text()
+    shell("models", "delete", "checked", "--yes")
+    found = shell.json("audit", made["model_id"])
+    assert (found["sound"], len(found["operations"])) == (True, 3)
+    assert shell.json("models", "conflicts", "checked")["winner"]["record"] == "deleted"
+    assert shell.json("audit", "nothing-like-it", status=4)["code"] == "not-found"
+
+
+def test_an_agent_is_audited_too(shell: Shell) -> None:
+    path = shell.folder / "agent.json"
+    path.write_text(json.dumps({"name": "Checked Agent", "tools": ["search"]}))
+    shell("publish", path)
+    for words in (("audit", "checked-agent"), ("audit", "checked-agent", "--agent")):
+        assert shell.json(*words)["sound"] is True
+    assert shell.json("agents", "conflicts", "checked-agent")["conflict_count"] == 0
