@@ -174,9 +174,6 @@ def check_endorsed(world: World, whole: Whole, shown: Mapping[bytes, Shown]) -> 
         if ref.era_of(edit) != state.era:
             opened = operations.get(state.era)
             own = frozenset(one for one in whole.operations if one.record == edit.record)
-            began = operations.get(ref.era_of(edit))
-            if began is not None and not ref.effective(began, own, entries):
-                continue  # its era fell with the branch that the checkpoint cites
             if opened is None or not (
                 ref.endorses(opened, entries) or ref.endorsed(opened, own, entries)
             ):
