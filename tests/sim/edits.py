@@ -239,9 +239,7 @@ def check_cards(
             continue
         own = frozenset(one for one in whole.operations if one.record == record)
         counts = {
-            one.id
-            for one in ref.effective_operations(own, entries)
-            if ref.era_of(one) == state.era
+            one.id for one in ref.effective_operations(own, entries) if ref.era_of(one) == state.era
         }
         edits = [one for one in editors.edits if one.id in counts]
         if edits:

@@ -315,7 +315,10 @@ def evaluators_edit_text() -> Iterator[None]:
 # Checks A and B
 
 
-@_bug("one value has one spelling: what is not canonical is refused", {focus.respell: 20, focus.loosely_spelt: 10})
+@_bug(
+    "one value has one spelling: what is not canonical is refused",
+    {focus.respell: 20, focus.loosely_spelt: 10},
+)
 def canonical_form_unchecked() -> Iterator[None]:
     def lenient(raw: bytes, *, bytes_max: int) -> Any:
         if len(raw) > bytes_max:

@@ -402,7 +402,7 @@ def blame_an_honest_peer(life: Living) -> None:
     eve = Writer(f"eve {life.rng.random()}")
     cause = eve.put(b"cause %d" % life.rng.randrange(2**30))
     bad = [
-        eve.put(b"bad %d" % number, cites=(cause,), depth=9, timestamp_s=number).raw
+        eve.put(b"wrong %d" % number, cites=(cause,), depth=9, timestamp_s=number).raw
         for number in range(24)
     ]
     name = life.rng.choice(life.liars)
