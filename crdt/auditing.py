@@ -33,7 +33,7 @@ from crdt.rivals import (
     equivocations_in,
     forks_of,
 )
-from crdt.vouching import Standings
+from crdt.vouching import Standings, Vouching
 
 
 class Cause(Enum):
@@ -308,7 +308,7 @@ def _operations(
     bodies: Mapping[OperationId, bytes],
 ) -> tuple[AuditedOperation, ...]:
     register = resolution.register
-    endorsers = _endorsers(ordered, standings)
+    endorsers = _endorsers(ordered, resolution, standings)
     authorities = _Authorities(account)
     ranks = {one.id: rank_of(one, standings[one.id]) for one in ordered}
     best = ranks[register.winner] if register.winner is not None else None
@@ -356,48 +356,33 @@ def _why(
 
 
 def _endorsers(
-    ordered: Sequence[Operation], standings: Standings
+    ordered: Sequence[Operation], resolution: Resolution, standings: Standings
 ) -> Mapping[OperationId, OperationId]:
-    """Return the first of the root's operations that vouches for each that is endorsed.
+    """Return the last of the root's operations that vouches for each that needs one.
 
-    As `resolution.resolve` finds them, but one root's operation after the other, and never twice
-    over the same ground: what was walked for one that cites the same account entry is explained.
+    By halves, so that a walk through the past is not made for every operation of the root.
     """
     by_id = {one.id: one for one in ordered}
+    vouching = Vouching(by_id, standings)
+    roots = [one.id for one in ordered if standings[one.id].endorses]
     found: dict[OperationId, OperationId] = {}
-    walked: dict[ItemId, set[OperationId]] = {}
-    vouching: set[OperationId] = set()
-    for root in ordered:
-        if not standings[root.id].endorses:
+    needing = {
+        one.id
+        for one in ordered
+        if one.id in resolution.endorsed
+        and not (standings[one.id].live and standings[one.id].current)
+    }
+    open_ = [(0, len(roots), frozenset(needing))]
+    while open_:
+        first, end, left = open_.pop()
+        if not left:
             continue
-        vouchers = [root]
-        while vouchers:
-            one = vouchers.pop()
-            if one.id in vouching:
-                continue
-            vouching.add(one.id)
-            roles = standings[one.id].roles
-            named = [by_id[id_] for id_ in one.predecessors if by_id[id_].key not in roles]
-            vouchers += named
-            past = _unwalked(one, by_id, walked.setdefault(one.account_head, set()))
-            for id_ in (*(each.id for each in named), *past):
-                if id_ not in found and (by_id[id_].key in roles or id_ in one.predecessors):
-                    found[id_] = root.id
-    return found
-
-
-def _unwalked(
-    one: Operation, by_id: Mapping[OperationId, Operation], walked: set[OperationId]
-) -> list[OperationId]:
-    """Return what of an operation's past was not walked before, and note that it is now."""
-    found: list[OperationId] = []
-    stack = list(one.predecessors)
-    while stack:
-        id_ = stack.pop()
-        if id_ not in walked:
-            walked.add(id_)
-            found.append(id_)
-            stack += by_id[id_].predecessors
+        if end - first == 1:
+            found.update(dict.fromkeys(left, roots[first]))
+            continue
+        middle = (first + end) // 2
+        late = vouching.vouched_by(roots[middle:end]) & left
+        open_ += [(first, middle, left - late), (middle, end, late)]
     return found
 
 

@@ -20,6 +20,7 @@ from crdt import (
     pack_item,
     parse_entry,
     seal,
+    sha3,
 )
 from tests.crdt.histories import History
 from tests.crdt.replicas import new_replica
@@ -89,14 +90,14 @@ def test_what_a_revocation_keeps_counts_and_so_does_its_past(world: History) -> 
     assert why(audited, bad) == (Cause.KEY_ENDED, revoke.id)
 
 
-def test_what_the_root_cites_is_endorsed_and_the_first_that_did_is_named(world: History) -> None:
+def test_what_the_root_cites_is_endorsed_and_the_last_that_did_is_named(world: History) -> None:
     eve, grant = world.grant("eve")
     good = world.put(by=eve, head=grant)
     endorsing = world.put(good, head=grant)
-    world.put(endorsing, head=grant)
+    last = world.put(endorsing, head=grant)
     world.entry(EntryType.REVOKE, key=eve)
     audited = world.audited()
-    assert why(audited, good) == (Cause.ENDORSED, endorsing.id)
+    assert why(audited, good) == (Cause.ENDORSED, last.id)
     assert found(audited, good).effective
 
 
@@ -155,7 +156,7 @@ def _later_version(world: History) -> Item:
     put = world.writer.opened(world.operations[0])
     content = encode([
         "hansa/operation", 7, NETWORK, int(RecordKind.MODEL), put.record, put.slug, 1,
-        put.account, put.key, list(put.account_heads), "whatever", 3,
+        put.account, put.key, list(put.account_heads), "whatever", sha3(b"new"), 3, 5,
     ])  # fmt: skip
     return pack_item(ItemKind.OPERATION, seal(content, world.root), b"new")
 
@@ -319,7 +320,7 @@ def test_the_order_of_a_log_makes_no_difference(world: History) -> None:
 
 
 def test_whoever_is_endorsed_has_an_endorser_that_vouches_for_it() -> None:
-    """The first endorsers against the rule itself, one root's operation at a time."""
+    """Each reason against the rule itself, in histories of all sorts."""
     for seed in range(30):
         world, rng = History(), random.Random(seed)
         keys = [world.grant(f"d{number}") for number in range(3)]
