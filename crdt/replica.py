@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from crdt.accounts import Account, Standing
 from crdt.cards.bodies import open_card
@@ -73,10 +74,15 @@ class Replica:
         source: PeerId,
         now_ms: int,
         cursors: Mapping[PeerId, Cursor] | None = None,
+        author: PeerId | None = None,
     ) -> Accepted:
         """Judge a batch and commit what is valid, together with `cursors`.
 
         Never raises for what is in the batch: that is in the outcomes.
+
+        Args:
+            author: Who answers for the items, at once or when what they wait for has come; the
+                source, if it is not who passed their gossip on.
 
         Raises:
             WorldFault: the store could not write; nothing was changed.
@@ -89,11 +95,12 @@ class Replica:
                 outcome = batch.judge(item)
                 outcomes.append(outcome)
                 if outcome.fault is not None:
-                    faults.append((source, outcome.fault))
+                    faults.append((author or source, outcome.fault))
                 elif outcome.status is Status.NEW:
                     faults += batch.judge_released(item.id)
                 elif outcome.missing:
-                    self.pending.add(Waiting(item, source, frozenset(outcome.missing), now_ms))
+                    missing = frozenset(outcome.missing)
+                    self.pending.add(Waiting(item, source, author or source, missing, now_ms))
             admitted = tuple(batch.admissions.values())
             changes = batch.changes()
             unpruned = batch.unpruned()
@@ -254,11 +261,9 @@ class _Batch:
                 if outcome.status is Status.NEW:
                     queue.append(waiting.item.id)
                 elif outcome.fault is not None:
-                    faults.append((waiting.source, outcome.fault))
+                    faults.append((waiting.author, outcome.fault))
                 elif outcome.status is Status.PENDING:
-                    again = Waiting(
-                        waiting.item, waiting.source, frozenset(outcome.missing), waiting.since_ms
-                    )
+                    again = replace(waiting, missing=frozenset(outcome.missing))
                     self._replica.pending.add(again)
         return faults
 

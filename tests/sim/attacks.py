@@ -331,7 +331,7 @@ def two_heads(world: World) -> bool:
 
 def forged(world: World) -> bool:
     """The root's name over somebody else's signature."""
-    items = [m.item for m in world.made if m.item and m.item.kind is ItemKind.OPERATION]
+    items = [m.item for m in world.made if m.item and isinstance(m.what, RefOperation)]
     if not items:
         return isinstance(world.press, Paper)
     item = world.rng.choice(items)
