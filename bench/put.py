@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.ingest import TIMESTAMP_S, NoReceipts, model_body
+from bench.ingest import RECOVERY, TIMESTAMP_S, NoReceipts, model_body
 from crdt import (
     LOCAL,
     AccountId,
@@ -105,7 +105,7 @@ def write(folder: Path, puts: int, batch: int) -> Rate:
     """Sign and accept `puts` puts on a new store, so many in a call; return what they took."""
     folder.mkdir()
     key = SigningKey(sha3(b"bench put"))
-    genesis = make_genesis(NETWORK, key, key.public)
+    genesis = make_genesis(NETWORK, key, RECOVERY)
     drafts = list(drafts_of(puts))
     storage = open_storage(folder / "registry.sqlite3", NETWORK)
     replica = Replica(NETWORK, storage, RegistryRules(), NoReceipts())

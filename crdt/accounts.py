@@ -180,21 +180,6 @@ class Account:
             found.update(self._behind(self.fork))
         return frozenset(found)
 
-    def head_for(self, key: PublicKey, wanted: Capability, record: RecordId) -> ItemId | None:
-        """Return the newest live entry that lets a key write, for an operation to cite.
-
-        None if there is none, or if the key has ended: what it signs would not show.
-        """
-        if key in self.now.ended:
-            return None
-        newest = sorted(
-            self.live, key=lambda id_: (id_ in self._trunk_ids, self.states[id_].length, id_)
-        )
-        for id_ in reversed(newest):
-            if self.states[id_].may(key, wanted, record):
-                return id_
-        return None
-
     def has_role(self, key: PublicKey) -> bool:
         """Whether a key is the root or a delegate now, or is left alone by a fork."""
         if key in self.now.ended:

@@ -90,7 +90,7 @@ def check_operation(operation: Operation, body: bytes, known: Known) -> None:
     check_authority(operation, account)
     if operation.is_opaque:
         return
-    predecessors = _predecessors(operation, known)
+    predecessors = _predecessors(operation, known) if operation.predecessors else []
     _check_place(operation, predecessors)
     if operation.type is OperationType.CARD:
         card = open_card(body)
@@ -114,9 +114,11 @@ def check_authority(operation: Operation, account: Account) -> None:
 
 def _check_place(operation: Operation, predecessors: Collection[Operation]) -> None:
     """Check era and depth against the predecessors."""
-    if any(era_of(one) != operation.era for one in predecessors):
-        raise CausalFault("a predecessor is of another era")
-    depth = 1 + max((one.depth for one in predecessors), default=0)
+    depth = 1
+    if predecessors:
+        if any(era_of(one) != operation.era for one in predecessors):
+            raise CausalFault("a predecessor is of another era")
+        depth += max(one.depth for one in predecessors)
     if operation.depth != depth:
         raise CausalFault(f"depth {operation.depth} where its predecessors give {depth}")
     if operation.type is OperationType.CHECKPOINT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from crdt.ids import PeerId
+from crdt.ids import PeerId, RecordId
 from crdt.items import Item
 from crdt.ports import Outcome, RecordChange
 
@@ -74,6 +74,14 @@ class LocalItems:
 
 
 @dataclass(frozen=True, slots=True)
+class PruneAsked:
+    """The operator wants the dropped eras of some records gone; told with `Pruned`."""
+
+    token: int
+    records: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Time has passed. Harmless at any moment."""
 
@@ -86,6 +94,7 @@ Event: TypeAlias = (
     | AnswerReceived
     | RequestFailed
     | LocalItems
+    | PruneAsked
     | Heartbeat
 )
 
@@ -124,6 +133,14 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned:
+    """Tell the operator how many operations were dropped."""
+
+    token: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """Records have new states, and this many items are new."""
 
@@ -147,4 +164,4 @@ class WakeAt:
     at_ms: int
 
 
-Effect: TypeAlias = Gossip | SendRequest | Reply | Settled | Changed | DropPeer | WakeAt
+Effect: TypeAlias = Gossip | SendRequest | Reply | Settled | Pruned | Changed | DropPeer | WakeAt

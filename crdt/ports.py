@@ -141,6 +141,10 @@ class Storage(Protocol):
         """Return a record's state; None when it is unknown."""
         ...
 
+    def registers(self, records: Collection[RecordId]) -> dict[RecordId, Register]:
+        """Return the states of those records that are known."""
+        ...
+
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record of an account, those that do not show among them."""
         ...

@@ -101,7 +101,7 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     card_count = heads.card_count + is_card
     if heads.heads <= cited:
         facts = heads.facts if is_card else one
-        return replace(heads, facts=facts, heads=one, card_count=card_count)
+        return Heads(facts, one, heads.era, heads.void_count, card_count)
     if heads.void_count:
         return None
     after = (heads.heads - cited) | one
@@ -121,7 +121,9 @@ def register_of(
     Args:
         facts: The operations behind `heads.facts`.
     """
-    ranked = sorted(facts, key=lambda one: rank_of(one, standing_of(one)))
+    ranked = list(facts)
+    if len(ranked) > 1:
+        ranked.sort(key=lambda one: rank_of(one, standing_of(one)))
     assert len(ranked) == len(heads.facts)
     winner = ranked[-1] if ranked else None
     return Register(

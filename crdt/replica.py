@@ -222,6 +222,7 @@ class _Batch:
         self._operations: dict[OperationId, Operation] = {}
         self._heads: dict[RecordId, Heads] = {}
         self._stale: dict[RecordId, None] = {}
+        self._arrived: dict[RecordId, list[Operation]] = {}
         self._resolutions: dict[RecordId, Resolution] = {}
         self._shaken: set[AccountId] = set()
         self._standing: dict[bytes, tuple[SlotStanding, ItemId]] = {}
@@ -274,6 +275,7 @@ class _Batch:
 
     def changes(self) -> tuple[RecordChange, ...]:
         """Return the new state of every record that the batch touched, in a stable order."""
+        self._follow()
         followed = {id_: heads for id_, heads in self._heads.items() if id_ not in self._stale}
         needed = {id_ for heads in followed.values() for id_ in (heads.facts or heads.heads)}
         known = self.operations(sorted(needed))
@@ -372,18 +374,21 @@ class _Batch:
     def _admit_operation(self, item: Item, operation: Operation) -> None:
         self.admissions[item.id] = Admission(item, operation)
         self._operations[operation.id] = operation
-        record = operation.record
-        if record in self._stale:
-            return
-        heads = self._heads.get(record)
-        if heads is None:
-            register = self._storage.register(record)
-            heads = Heads() if register is None else heads_of(register)
-        after = follow(heads, operation, self._standing_of(operation))
-        if after is None:
-            self._stale[record] = None
-        else:
-            self._heads[record] = after
+        self._arrived.setdefault(operation.record, []).append(operation)
+
+    def _follow(self) -> None:
+        """Let what arrived join the heads of its records, which are looked up all at once."""
+        arrived = {id_: some for id_, some in self._arrived.items() if id_ not in self._stale}
+        known = self._storage.registers(arrived)
+        for record, operations in arrived.items():
+            register = known.get(record)
+            heads = _joined(
+                Heads() if register is None else heads_of(register), operations, self._standing_of
+            )
+            if heads is None:
+                self._stale[record] = None
+            else:
+                self._heads[record] = heads
 
     def _admit_receipt(self, item: Item, slot: Slot) -> bool:
         mine = self._standing.get(slot.slot)
@@ -430,3 +435,15 @@ class _Batch:
         stored = {one.id: one for one in self._storage.record_operations(record)}
         mine = {id_: one for id_, one in self._operations.items() if one.record == record}
         return stored | mine
+
+
+def _joined(
+    heads: Heads, operations: Sequence[Operation], standing_of: Callable[[Operation], Standing]
+) -> Heads | None:
+    """Return the heads once these have joined in order; None when all must be asked."""
+    after: Heads | None = heads
+    for operation in operations:
+        if after is None:
+            return None
+        after = follow(after, operation, standing_of(operation))
+    return after

@@ -23,6 +23,8 @@ from crdt.events import (
     LocalItems,
     PeerConnected,
     PeerLost,
+    PruneAsked,
+    Pruned,
     Reply,
     RequestFailed,
     RequestReceived,
@@ -110,6 +112,8 @@ class SyncMachine:
                 return self._on_failed(event, now_ms)
             case LocalItems(token, items):
                 return self._on_local(token, items, now_ms)
+            case PruneAsked(token, records):
+                return [Pruned(token, sum(self._replica.prune(record) for record in records))]
             case Heartbeat():
                 return self._on_heartbeat(now_ms)
 

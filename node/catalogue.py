@@ -36,6 +36,8 @@ PREFIX_LENGTH_MIN = 8
 """Fewer hex digits of an account name too many accounts (registry.references)."""
 RECEIPT_COUNT_MAX = 10_000
 SUBJECT_COUNT_MAX = 500
+PRUNE_RECORD_COUNT = 100
+"""Records that are pruned in one go, while other writes wait."""
 
 
 class AmbiguousSlug(UserFault):
@@ -87,6 +89,10 @@ class CatalogueStore(Protocol):
         """Return every record an account has written."""
         ...
 
+    def records_in_eras(self, after: int, count_max: int) -> list[tuple[int, RecordId]]:
+        """Return records that a checkpoint stands for, with their numbers, from one number on."""
+        ...
+
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
     ) -> list[Item]:
@@ -107,6 +113,10 @@ class Publisher(Protocol):
 
     async def publish(self, items: Sequence[bytes]) -> list[Outcome]:
         """Judge, store and gossip items; return once they are durable."""
+        ...
+
+    async def prune(self, records: Sequence[RecordId]) -> int:
+        """Drop what the eras of these records stand for; return how many operations."""
         ...
 
     def subscribe(self, callback: Callable[[Sequence[RecordChange]], None]) -> Callable[[], None]:
@@ -252,6 +262,23 @@ class Catalogue:
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record an account has ever written, deleted ones among them."""
         return self._store.records_of(account)
+
+    async def prune(self) -> tuple[int, int]:
+        """Drop, in every record that a checkpoint stands for, what came before it.
+
+        Returns:
+            How many records were looked at, and how many operations were dropped. A record whose
+            owner's log is frozen is left alone.
+
+        Raises:
+            WorldFault: the disk, or too much is waiting; what was dropped stays dropped.
+        """
+        after, records, dropped = 0, 0, 0
+        while found := self._store.records_in_eras(after, PRUNE_RECORD_COUNT):
+            after = found[-1][0]
+            records += len(found)
+            dropped += await self._driver.prune([record for _, record in found])
+        return records, dropped
 
     def counts(self) -> dict[str, int]:
         """Return how much is stored: items, accounts, records, models, agents, receipts, bytes."""

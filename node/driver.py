@@ -36,7 +36,10 @@ from crdt import (
     PeerConnected,
     PeerId,
     PeerLost,
+    PruneAsked,
+    Pruned,
     RecordChange,
+    RecordId,
     RemoteFault,
     Reply,
     RequestFailed,
@@ -52,6 +55,8 @@ from crdt import (
 
 LOCAL_COUNT_MAX = 1024
 """Publishes that wait; each is answered within a commit or so, and more are refused."""
+PRUNE_COUNT_MAX = 4
+"""Requests to prune that wait at once; each is bounded by its caller."""
 REMOTE_COUNT_MAX = 1024
 """Gossip frames and requests that wait; more are dropped: catch-up repairs, and peers retry."""
 ROUND_COUNT_MAX = 64
@@ -174,6 +179,7 @@ class Driver:
         self._connected: set[PeerId] = set()
         self._links_changed: dict[PeerId, None] = {}
         self._replies: dict[int, asyncio.Future[bytes]] = {}
+        self._prunes: dict[int, asyncio.Future[int]] = {}
         self._token = 0
         self._heartbeat_due = True
         self._heartbeat_at = float("inf")
@@ -198,8 +204,10 @@ class Driver:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for future in self._replies.values():
-            future.cancel()
+        for reply in self._replies.values():
+            reply.cancel()
+        for pruned in self._prunes.values():
+            pruned.cancel()
         self._thread.shutdown(wait=True)
 
     # -- what the node calls
@@ -221,6 +229,28 @@ class Driver:
         self._local.append(waiting)
         self._wake.set()
         return await waiting.settled
+
+    async def prune(self, records: Sequence[RecordId]) -> int:
+        """Drop what the eras of these records stand for; return how many operations.
+
+        Raises:
+            Overloaded, Stopping: try again later.
+            WorldFault: the disk; what was dropped of earlier records stays dropped.
+        """
+        if self._stopping:
+            raise Stopping("the node is stopping")
+        if len(self._prunes) >= PRUNE_COUNT_MAX:
+            raise Overloaded(f"{PRUNE_COUNT_MAX} requests to prune are waiting; try again later")
+        self._token += 1
+        token = self._token
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._prunes[token] = future
+        self._remote.append(PruneAsked(token, tuple(records)))
+        self._wake.set()
+        try:
+            return await future
+        finally:
+            self._prunes.pop(token, None)
 
     def subscribe(self, callback: Callable[[Sequence[RecordChange]], None]) -> Callable[[], None]:
         """Call back, on the event loop, with every batch of changed records; return the way out."""
@@ -364,6 +394,10 @@ class Driver:
                     _settle(batch, outcomes)
                 case Reply(token, raw):
                     self._reply(token, raw)
+                case Pruned(token, count):
+                    pruned = self._prunes.get(token)
+                    if pruned is not None and not pruned.done():
+                        pruned.set_result(count)
                 case Gossip(raw):
                     self._spawn(self._gossip_out(raw))
                 case SendRequest():
@@ -381,6 +415,10 @@ class Driver:
             for one in batch:
                 if not one.settled.done():
                     one.settled.set_exception(fault)
+        elif isinstance(event, PruneAsked):
+            pruned = self._prunes.get(event.token)
+            if pruned is not None and not pruned.done():
+                pruned.set_exception(fault)
         elif isinstance(event, RequestReceived):
             future = self._replies.get(event.token)
             if future is not None and not future.done():

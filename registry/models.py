@@ -48,13 +48,18 @@ class AIModel(Record):
     def problems(self) -> Iterator[Problem]:
         """Yield what contradicts itself between fields that are each in order."""
         yield from super().problems()
-        yield from kind_problems("model_type", self.model_type, MODEL_TYPES)
-        yield from kind_problems("framework", self.framework, MODEL_FRAMEWORKS)
-        yield from kind_problems("quantization", self.quantization, QUANTIZATIONS)
+        for field, value, known in (
+            ("model_type", self.model_type, MODEL_TYPES),
+            ("framework", self.framework, MODEL_FRAMEWORKS),
+            ("quantization", self.quantization, QUANTIZATIONS),
+        ):
+            if isinstance(value, Other):
+                yield from kind_problems(field, value, known)
         yield from resource_problems(self.resource_requirements)
-        yield from capacity_problems(
-            self.resource_requirements, self.parameters, plain(self.quantization)
-        )
+        if self.parameters and self.quantization is not None:
+            yield from capacity_problems(
+                self.resource_requirements, self.parameters, plain(self.quantization)
+            )
 
 
 def kind_problems(

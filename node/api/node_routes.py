@@ -25,6 +25,7 @@ from node.api.node_views import (
     OffersView,
     PeersView,
     PeerView,
+    PrunedView,
     ServeRequest,
     ServingsView,
     ServingView,
@@ -107,6 +108,7 @@ class NodeRoutes:
                 web.get(f"{base}/peers", self.peers, allow_head=False),
                 web.post(f"{base}/peers", self.dial),
                 web.delete(f"{base}/peers/{{peer}}", self.drop),
+                web.post(f"{base}/storage/prune", self.prune),
                 web.get(f"{base}/offers", self.offers, allow_head=False),
                 web.get(f"{base}/offers/events", self.offer_events, allow_head=False),
                 web.get(f"{base}/serving", self.servings, allow_head=False),
@@ -193,6 +195,18 @@ class NodeRoutes:
             raise NotFound(f"peer {peer[:60]} is not connected; /v1/peers lists those that are")
         await self._around.network.drop(PeerId(peer), "the operator asked for it")
         return web.Response(status=204)
+
+    @operation(
+        summary="Drop what checkpoints stand for", tag=TAG_NODE, auth=Auth.OPERATOR,
+        responses={200: PrunedView},
+    )  # fmt: skip
+    async def prune(self, _request: web.Request) -> web.StreamResponse:
+        """Drop the operations that came before each record's checkpoint, old versions with them.
+
+        Other nodes keep theirs. Records of an account whose log is frozen are left as they are.
+        """
+        records, dropped = await self._around.catalogue.prune()
+        return answer(PrunedView(records=records, operations=dropped))
 
     @operation(summary="List live offers", tag=TAG_SERVING, responses={200: OffersView})
     async def offers(self, _request: web.Request) -> web.StreamResponse:

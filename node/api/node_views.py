@@ -66,6 +66,15 @@ class PeerView(View):
     synced: bool
 
 
+class PrunedView(View):
+    """What pruning did."""
+
+    records: int
+    """Records that a checkpoint stands for."""
+    operations: int
+    """Operations that were dropped just now."""
+
+
 class PeersView(View):
     """The peers the node is connected to."""
 

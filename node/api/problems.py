@@ -157,6 +157,7 @@ TABLE: Mapping[str, Row] = {
     "bad-signature": Row(401, Exit.NOT_ALLOWED, "A signature does not verify"),
     "wrong-network": Row(422, Exit.DISTRUST, "It was signed for another network"),
     "causal-fault": Row(422, Exit.DISTRUST, "The operation contradicts what it cites"),
+    "no-checkpoint": Row(422, Exit.INVALID, "The record cannot be put into a checkpoint"),
     "no-authority": Row(403, Exit.NOT_ALLOWED, "The key may not write this"),
     "card-differs": Row(409, Exit.CONFLICT, "The put changes what the card holds"),
     "declined": Row(409, Exit.CONFLICT, "It builds on what this node has dropped"),

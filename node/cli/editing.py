@@ -70,6 +70,23 @@ def edit(session: Session, plural: str, reference: str, changes: Changes) -> Non
     _report(session, reference, item, copy)
 
 
+def checkpoint(session: Session, plural: str, reference: str) -> None:
+    """Sign and publish a record's whole state, so that what came before may be dropped."""
+    account = session.creator()
+    copy = open_copy(session, plural, reference, account)
+    item = copy.checkpoint(account.key, now_s=_now_s())
+    copy.publish()
+    shown = {"checkpoint": item.id.hex(), "bytes": len(item.raw)}
+    session.screen.result(
+        shown,
+        lambda: sheet(
+            {"checkpoint": item.id.hex(), "size": f"{len(item.raw)} bytes"},
+            title=f"A new era of {reference} begins",
+        ),
+    )
+    session.screen.note("Nodes may now drop what came before it: hansa storage --prune")
+
+
 def open_copy(session: Session, plural: str, reference: str, account: CreatorAccount) -> RecordCopy:
     """Return a verified copy of a record from the session's node."""
     from crdt import RecordId

@@ -51,6 +51,7 @@ def _group(plural: str) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, help=f"Publish, find and change {plural}.")
     _add_writes(group, plural, one)
     _add_edit(group, plural, one)
+    _add_checkpoint(group, plural, one)
     _add_reads(group, plural, one)
     _add_search(group, plural)
     _add_relations(group, plural, one)
@@ -141,6 +142,17 @@ def _add_edit(group: typer.Typer, plural: str, one: str) -> None:
             add_tags or (), remove_tags or (), evaluations or (), remove_evaluations or (),
         )  # fmt: skip
         editing.edit(session, plural, reference, changes)
+
+
+def _add_checkpoint(group: typer.Typer, plural: str, one: str) -> None:
+    @command(group, "checkpoint", uses=CREATOR, example=f"hansa {plural} checkpoint my-{one}")
+    def checkpoint(session: Session, reference: Reference) -> None:
+        """Open a new era with the record's whole state: settles conflicts, bounds its history.
+
+        Signed by the root key. Nodes may drop what came before; edits made elsewhere at the same
+        time that it does not hold are superseded.
+        """
+        editing.checkpoint(session, plural, reference)
 
 
 def _add_reads(group: typer.Typer, plural: str, one: str) -> None:

@@ -68,10 +68,24 @@ def register(app: typer.Typer) -> None:
         if not found["items"]:
             session.screen.note("None yet. Tell the node about one: --set p2p.bootstrap=ADDRESS")
 
-    @command(app, "storage", uses=NODE, panel="Operate", example="hansa storage")
-    def storage(session: Session) -> None:
+    @command(app, "storage", uses=OPERATOR, panel="Operate", example="hansa storage --prune")
+    def storage(
+        session: Session,
+        prune: Annotated[
+            bool,
+            typer.Option(
+                "--prune", help="First drop what came before checkpoints, old versions with it."
+            ),
+        ] = False,
+    ) -> None:
         """Show what the node stores: the catalogue's counts, and its builds with their sizes."""
-        client = session.client()
+        client = session.operator() if prune else session.client()
+        if prune:
+            pruned = client.post("/v1/storage/prune", None)
+            session.screen.note(
+                f"Dropped {pruned['operations']} operations that the checkpoints of "
+                f"{pruned['records']} records stand for"
+            )
         found = {"counts": client.node()["counts"], **client.get("/v1/builds")}
         session.screen.result(found, lambda: _storage(found))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from crdt import (
+    BODY_BYTES_MAX,
     LOCAL,
     Account,
     AccountId,
@@ -26,11 +27,14 @@ from crdt import (
     RecordId,
     Register,
     Replica,
+    Seed,
     SigningKey,
     Slot,
     Status,
     UserFault,
     edit_card,
+    encode_checkpoint,
+    head_to_cite,
     make_operation,
     unpack_item,
 )
@@ -42,7 +46,7 @@ from node.client.client import Client
 from node.client.errors import BadAnswer
 from node.storage.cards import CardShelf
 from node.storage.memory import MemoryDisk, MemoryStorage
-from registry import RegistryRules
+from registry import RegistryRules, decode_record, encode_record
 
 EPOCH = b"a record's copy "
 """Names the copy's store, which nobody else reads."""
@@ -54,6 +58,12 @@ class NoAuthority(UserFault):
     """The key at hand may not write this for the account."""
 
     code = "no-authority"
+
+
+class TooMuchState(UserFault):
+    """A record's state cannot be put into one operation."""
+
+    code = "no-checkpoint"
 
 
 class NoReceipts:
@@ -138,11 +148,28 @@ class RecordCopy:
         if body is None:
             return None
         item = self._signed(OperationType.CARD, body, key, head=head, now_s=now_s)
-        outcome = self._replica.accept([item], source=LOCAL, now_ms=0).outcomes[0]
-        if outcome.fault is not None:
-            raise NoAuthority(f"this edit would be refused: {outcome.fault}")
-        assert outcome.status is Status.NEW, outcome
-        self._unsent.append(item)
+        self._admit(item)
+        return item
+
+    def checkpoint(self, key: SigningKey, *, now_s: int) -> Item:
+        """Open a new era of the record with everything it says now; it waits for `publish`.
+
+        Raises:
+            NoAuthority: only the root key may.
+            UserFault: nothing shows, or the whole state is more than one operation can hold.
+        """
+        head = self._head(key.public, OperationType.CHECKPOINT)
+        card = self.card()
+        body = encode_checkpoint(self._era_number() + 1, self._facts(card), seed_from(card))
+        if len(body) > BODY_BYTES_MAX:
+            raise TooMuchState(
+                f"the record's facts and card are {len(body)} bytes together, and a checkpoint "
+                f"holds {BODY_BYTES_MAX}; shorten the description first"
+            )
+        item = self._make(
+            OperationType.CHECKPOINT, body, key, head=head, cited=(), era=b"", now_s=now_s
+        )
+        self._admit(item)
         return item
 
     def publish(self) -> list[Item]:
@@ -179,7 +206,7 @@ class RecordCopy:
         return bool(accepted.admitted)
 
     def _head(self, key: PublicKey, type_: OperationType) -> bytes:
-        head = self.account.head_for(key, WANTED[type_], self.record)
+        head = head_to_cite(self.account, key, WANTED[type_], self.record)
         if head is None:
             raise NoAuthority(
                 f"key {key.hex()[:16]} may not {type_.name.lower()} this record; its owner grants "
@@ -190,10 +217,46 @@ class RecordCopy:
     def _signed(
         self, type_: OperationType, body: bytes, key: SigningKey, *, head: bytes, now_s: int
     ) -> Item:
-        some, register = self._some, self.register
+        register = self.register
         known = self._storage.operations(register.heads)
         heads = sorted(known.values(), key=lambda one: (one.id != register.winner, -one.depth))
-        cited = heads[:PREDECESSOR_COUNT_MAX]
+        cited = tuple(heads[:PREDECESSOR_COUNT_MAX])
+        return self._make(type_, body, key, head=head, cited=cited, era=register.era, now_s=now_s)
+
+    def _admit(self, item: Item) -> None:
+        outcome = self._replica.accept([item], source=LOCAL, now_ms=0).outcomes[0]
+        if outcome.fault is not None:
+            raise NoAuthority(f"this would be refused everywhere: {outcome.fault}")
+        assert outcome.status is Status.NEW, outcome
+        self._unsent.append(item)
+
+    def _era_number(self) -> int:
+        era = OperationId(self.register.era)
+        return self._storage.operations([era])[era].number if era else 0
+
+    def _facts(self, card: Card) -> bytes:
+        """Return the winner's facts with the card's description and tags; none if deleted."""
+        state = self._storage.record(self.record)
+        if state is None:
+            raise TooMuchState("nothing of this record shows; publish it before a checkpoint")
+        if state.deleted:
+            return b""
+        record = decode_record(state.kind, state.body)
+        own = {"description": card.text, "tags": card.tags}
+        return encode_record(record.model_copy(update=own))
+
+    def _make(
+        self,
+        type_: OperationType,
+        body: bytes,
+        key: SigningKey,
+        *,
+        head: bytes,
+        cited: tuple[Operation, ...],
+        era: bytes,
+        now_s: int,
+    ) -> Item:
+        some = self._some
         return make_operation(
             network=self.network,
             kind=some.kind,
@@ -203,11 +266,21 @@ class RecordCopy:
             key=key,
             account_heads=(head,),
             predecessors=tuple(OperationId(one.id) for one in cited),
-            depth=1 + max(one.depth for one in cited),
+            depth=1 + max((one.depth for one in cited), default=0),
             body=body,
             timestamp_s=now_s,
-            era=register.era,
+            era=era,
         )
+
+
+def seed_from(card: Card) -> Seed:
+    """Return what a document starts from that says what this card says."""
+    evals = [
+        (key, name, value)
+        for key, entries in sorted(card.evals.items())
+        for name, value in sorted(entries.items())
+    ]
+    return Seed(card.text, card.tags, tuple(evals))
 
 
 def leave_to_card(

@@ -22,7 +22,6 @@ from crdt import (
     LogPage,
     Operation,
     OperationId,
-    OperationType,
     PeerId,
     RecordChange,
     RecordId,
@@ -36,7 +35,7 @@ from crdt import (
 from node.storage.cards import CardKey, CardRow, CardShelf
 from node.storage.errors import StorageFull
 from node.storage.memory_search import search_states
-from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in, is_version
 from registry import Page, Query, RegistryRules
 
 
@@ -249,10 +248,10 @@ class MemoryStorage:
     def version(self, operation: OperationId) -> VersionEntry | None:
         """Return one put."""
         found = self.disk.operations.get(operation)
-        if found is None or found.type is not OperationType.PUT:
+        if found is None or not is_version(found):
             return None
         n = self.disk.numbers[ItemId(operation)]
-        return VersionEntry(found, self.disk.items[n].body, n)
+        return VersionEntry(found, facts_in(found, self.disk.items[n].body), n)
 
     def card_key(self, record: RecordId) -> CardKey:
         """Return what a record's card would be derived from now."""
@@ -287,10 +286,21 @@ class MemoryStorage:
         ]
         return found[:16]
 
+    def registers(self, records: Collection[RecordId]) -> dict[RecordId, Register]:
+        """Return the states of those records that are known."""
+        known = self.disk.records
+        return {record: known[record].register for record in records if record in known}
+
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record an account has written."""
         changes = self.disk.records.values()
         return [change.record for change in changes if change.operation.account == account]
+
+    def records_in_eras(self, after: int, count_max: int) -> list[tuple[int, RecordId]]:
+        """Return records that a checkpoint stands for, with their numbers, from one number on."""
+        numbered = enumerate(self.disk.records.values(), 1)
+        found = [(n, one.record) for n, one in numbered if n > after and one.register.era]
+        return found[:count_max]
 
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int

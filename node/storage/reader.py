@@ -22,7 +22,6 @@ from crdt import (
     NetworkId,
     Operation,
     OperationId,
-    OperationType,
     RecordId,
     RecordKind,
     Register,
@@ -41,8 +40,8 @@ from node.storage.queries import (
     statement_of,
     words,
 )
-from node.storage.sqlite import CARD_KEY, CARD_ROW, read_account, register_in
-from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in
+from node.storage.sqlite import CARD_KEY, CARD_ROW, OF_RECORD, read_account, register_in
+from node.storage.states import Counts, RecordLog, RecordState, VersionEntry, facts_in, is_version
 from registry import Facets, Hit, Page, Query, RegistryRules, decode_record
 
 VERSION_COUNT_MAX = 1000
@@ -100,7 +99,7 @@ class SqliteReader:
 
     def operations(self, record: RecordId) -> list[VersionEntry]:
         """Return every operation of a record with its body, in order of arrival."""
-        rows = self.all("SELECT n, raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        rows = self.all(f"SELECT n, raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n", record)
         items = ((n, unpack_item(raw)) for n, raw in rows)
         return [
             VersionEntry(parse_operation(item, self.network), item.body, n) for n, item in items
@@ -114,7 +113,7 @@ class SqliteReader:
 
     def written(self, record: RecordId) -> list[Written]:
         """Return every operation of a record with its body, in order of arrival."""
-        rows = self.all("SELECT raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        rows = self.all(f"SELECT raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n", record)
         items = (unpack_item(raw) for (raw,) in rows)
         return [Written(parse_operation(item, self.network), item.body) for item in items]
 
@@ -136,9 +135,8 @@ class SqliteReader:
         size, done = 0, True
         with storage_faults(self.path):
             # The cursor is closed on the way out, or it would keep a read transaction open.
-            rows = self.database.execute(
-                "SELECT n, raw FROM item_v1 WHERE record = ? AND n > ? ORDER BY n", (record, after)
-            )
+            query = f"SELECT n, raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"
+            rows = self.database.execute(query, (record, after))
             for n, raw in rows:
                 size += len(raw)
                 if found and size > bytes_max:
@@ -160,7 +158,7 @@ class SqliteReader:
     def versions(self, record: RecordId) -> list[VersionEntry]:
         """Return a record's puts, newest arrival first, at most `VERSION_COUNT_MAX`."""
         rows = self.all(
-            "SELECT n, raw FROM item_v1 WHERE record = ? ORDER BY n DESC LIMIT ?",
+            f"SELECT n, raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n DESC LIMIT ?",
             record,
             VERSION_COUNT_MAX,
         )
@@ -179,8 +177,8 @@ class SqliteReader:
     def records_of_slug(self, slug: str, first: bytes, last: bytes) -> list[RecordId]:
         """Return the records called `slug` of accounts whose ids lie in first..last, at most 16."""
         rows = self.all(
-            "SELECT id FROM record_v1 WHERE slug = ? AND account BETWEEN ? AND ? "
-            "AND heads <> x'' LIMIT 16",
+            "SELECT r.id FROM account_v1 a JOIN record_v1 r ON r.account = a.id AND r.slug = ? "
+            "WHERE a.id BETWEEN ? AND ? AND r.heads <> x'' LIMIT 16",
             slug,
             first,
             last,
@@ -195,6 +193,16 @@ class SqliteReader:
             RECORD_COUNT_MAX,
         )
         return [RecordId(row[0]) for row in rows]
+
+    def records_in_eras(self, after: int, count_max: int) -> list[tuple[int, RecordId]]:
+        """Return records that a checkpoint stands for, with their numbers, from one number on."""
+        rows = self.all(
+            "SELECT number, id FROM record_v1 WHERE number > ? AND era <> x'' "
+            "ORDER BY number LIMIT ?",
+            after,
+            count_max,
+        )
+        return [(row[0], RecordId(row[1])) for row in rows]
 
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
@@ -315,6 +323,6 @@ class SqliteReader:
     def _entry(self, n: int, raw: bytes) -> VersionEntry | None:
         item = unpack_item(raw)
         operation: Operation = parse_operation(item, self.network)
-        # A tombstone is no version.
-        is_put = operation.type is OperationType.PUT
-        return VersionEntry(operation, item.body, n) if is_put else None
+        if not is_version(operation):
+            return None
+        return VersionEntry(operation, facts_in(operation, item.body), n)

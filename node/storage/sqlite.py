@@ -47,13 +47,18 @@ from registry import RegistryRules
 
 EPOCH_BYTES = 16
 CARD_KEY = """
-    SELECT (SELECT max(n) FROM item_v1 WHERE record = ?), (
+    SELECT (SELECT max(n) FROM item_v1
+        WHERE record_number = (SELECT number FROM record_v1 WHERE id = ?)), (
         SELECT count(*) FROM entry_v1
         WHERE account = (SELECT account FROM record_v1 WHERE id = ?))"""
+OF_RECORD = "record_number = (SELECT number FROM record_v1 WHERE id = ?)"
+"""What narrows item_v1 to one record; its index is on small numbers that only grow."""
 CARD_ROW = "SELECT last_n, entry_count, content, count, snapshot FROM card_v1 WHERE record = ?"
 PARAMETER_COUNT_MAX = 500
 """Ids in one SELECT; SQLite's own bound is 999 on old builds."""
-_INSERT_ITEM = "INSERT INTO item_v1 (n, id, kind, record, raw) VALUES (?, ?, ?, ?, ?)"
+_INSERT_ITEM = """
+    INSERT INTO item_v1 (n, id, kind, record, raw, record_number)
+    VALUES (?, ?, ?, ?, ?, (SELECT number FROM record_v1 WHERE id = ?))"""
 _INSERT_ACCOUNT = "INSERT INTO account_v1 (id, root_key, recovery_key) VALUES (?, ?, ?)"
 _INSERT_ENTRY = "INSERT INTO entry_v1 (account, id) VALUES (?, ?)"
 _INSERT_PRUNED = "INSERT INTO pruned_v1 (id, record) VALUES (?, ?)"
@@ -66,6 +71,8 @@ _UPSERT_RECORD = """
     tips = excluded.tips, era = excluded.era, void_count = excluded.void_count,
     card_count = excluded.card_count"""
 _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM record_v1 WHERE id = ?"
+_OPERATIONS = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n"  # noqa: S608 - ours
+_REGISTERS = "SELECT heads, deleted, tips, era, void_count, card_count, id FROM record_v1"
 _LOG = """
     SELECT item_v1.raw FROM entry_v1 JOIN item_v1 ON item_v1.id = entry_v1.id
     WHERE entry_v1.account = ? ORDER BY entry_v1.number"""
@@ -118,7 +125,7 @@ class SqliteStorage:
 
     def record_operations(self, record: RecordId) -> list[Operation]:
         """Return every operation of a record that is in the store, in order of arrival."""
-        rows = self._all("SELECT raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        rows = self._all(_OPERATIONS, record)
         return [parse_operation(unpack_item(raw), self.network) for (raw,) in rows]
 
     def register(self, record: RecordId) -> Register | None:
@@ -134,7 +141,7 @@ class SqliteStorage:
 
     def written(self, record: RecordId) -> list[Written]:
         """Return every operation of a record with its body, in order of arrival."""
-        rows = self._all("SELECT raw FROM item_v1 WHERE record = ? ORDER BY n", record)
+        rows = self._all(_OPERATIONS, record)
         items = (unpack_item(raw) for (raw,) in rows)
         return [Written(parse_operation(item, self.network), item.body) for item in items]
 
@@ -142,6 +149,11 @@ class SqliteStorage:
         """Return a record's card as it was kept, perhaps of an earlier state."""
         row = self._one(CARD_ROW, record)
         return row_of(row) if row else None
+
+    def registers(self, records: Collection[RecordId]) -> dict[RecordId, Register]:
+        """Return the states of those records that are known."""
+        rows = self._by_ids(_REGISTERS, list(records))
+        return {RecordId(row[6]): register_in(row[:6]) for row in rows}
 
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record of an account, those that do not show among them."""
@@ -235,13 +247,14 @@ class SqliteStorage:
         n = self._last_n
         database = self._database
         with transaction(database, self.path):
+            # Records first: their items carry the records' numbers.
+            database.executemany(_UPSERT_RECORD, map(_record_row, commit.changes))
             database.executemany(_INSERT_ITEM, _item_rows(n + 1, commit.admissions))
             for admission in commit.admissions:
                 if isinstance(admission.subject, Slot):
                     self._stand(admission.item, admission.subject)
                 elif isinstance(admission.subject, Entry):
                     self._enter(admission.subject)
-            database.executemany(_UPSERT_RECORD, map(_record_row, commit.changes))
             database.executemany(_INSERT_STALE, _stale_rows(commit))
             self._unprune(commit.unpruned)
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
@@ -357,7 +370,7 @@ def _item_rows(first_n: int, admissions: Iterable[Admission]) -> Iterator[tuple[
     for n, admission in enumerate(admissions, first_n):
         item, subject = admission.item, admission.subject
         record = subject.record if isinstance(subject, Operation) else None
-        yield n, item.id, int(item.kind), record, item.raw
+        yield n, item.id, int(item.kind), record, item.raw, record
 
 
 def _record_row(change: RecordChange) -> tuple[object, ...]:

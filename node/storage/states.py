@@ -51,6 +51,12 @@ class RecordState:
         return self.register.deleted
 
 
+def is_version(operation: Operation) -> bool:
+    """Whether an operation states a record whole: a put, or a checkpoint of a live record."""
+    types = {OperationType.PUT, OperationType.CHECKPOINT}
+    return operation.type in types and not operation.is_tombstone
+
+
 def facts_in(operation: Operation, body: bytes) -> bytes:
     """Return the record that an operation's body holds: a put's, or a checkpoint's facts."""
     if operation.type is OperationType.CHECKPOINT:
