@@ -88,13 +88,13 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
         return None
     if operation.id in standing.named:
         return None  # it is kept, or passes on what is
+    if standing.endorses and heads.void_count:
+        return None  # it may endorse what is void, whatever its own type is
     if operation.type is OperationType.UNKNOWN:
         return replace(heads, void_count=heads.void_count + 1)
     if not (standing.live and standing.current):
         # Endorsed it may be later, or kept with what builds on it.
         return replace(heads, void_count=heads.void_count + 1)
-    if standing.endorses and heads.void_count:
-        return None  # it may endorse what is void
     cited = frozenset(operation.predecessors)
     is_card = operation.type is OperationType.CARD
     one = frozenset({operation.id})

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
 from crdt import (
     Capability,
     EntryType,
@@ -88,7 +86,6 @@ def test_a_keep_list_that_names_what_was_written_on_a_lost_branch() -> None:
     assert len(states(first, lost, second, new)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="registers.follow takes a root's unknown type for silent")
 def test_a_root_of_a_type_nobody_knows_endorses() -> None:
     bobs = by_bob(b"bob's")
     gone = entry(EntryType.REVOKE, GRANT, ANN.key, BOB.public)
