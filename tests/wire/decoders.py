@@ -204,7 +204,7 @@ def _money(town: Town) -> list[Decoder]:
     claim = sign_receipt(receipt, key_of("ann"))
     genesis, agreed = town.items[0], town.items[-1]
     calls = tuple(call(number) for number in range(3))
-    settle = Settle(lane().id, genesis, agreed, calls)
+    settle = encode_settle(Settle(lane().id, genesis, agreed, calls), NETWORK)
     signed = sign_order(order(), key_of("ann"))
     return [
         Decoder("receipt", lambda raw: open_receipt(raw, NETWORK), (receipt.content(),)),
@@ -215,7 +215,7 @@ def _money(town: Town) -> list[Decoder]:
             "ticket", lambda raw: open_ticket(raw, NETWORK),
             (sign_ticket(ticket(bytes(32), b"body"), key_of("ann")),),
         ),
-        Decoder("report", lambda raw: decode_settle(raw, NETWORK), (encode_settle(settle, NETWORK),)),
+        Decoder("report", lambda raw: decode_settle(raw, NETWORK), (settle,)),
         Decoder(
             "claims", lambda raw: decode_claimed(raw, NETWORK),
             (encode_claimed(Claimed(genesis, claim, calls, ()), NETWORK),),

@@ -13,6 +13,7 @@ from typing import Any
 
 from crdt import (
     Item,
+    ItemId,
     ItemKind,
     PublicKey,
     RemoteFault,
@@ -198,6 +199,4 @@ def _packed(kind: ItemKind, signed: Signed, body: bytes) -> Item:
     with contextlib.suppress(AssertionError):
         return pack_item(kind, signed, body)
     raw = encode([0, int(kind), signed.content, signed.signature, body])
-    from crdt import ItemId
-
     return Item(kind, ItemId(sha3(signed.content)), signed, body, raw)

@@ -86,13 +86,14 @@ class Round:
         self._decoders = decoders
         self._seeded = [one for one in decoders if one.seeds]
         self._tally = tally
-        self._replica = new_replica(copied(town.disk))
-        self._shelf = CardShelf(self._replica.storage, RegistryRules().seed_of)
-        self._machine = SyncMachine(self._replica, random.Random(number))
+        self.replica = new_replica(copied(town.disk))
+        self._shelf = CardShelf(self.replica.storage, RegistryRules().seed_of)
+        self._machine = SyncMachine(self.replica, random.Random(number))
         keys = dict(town.keys)
         self._mutator = Mutator(self._rng, _ids_of(town))
         self._forger = Forger(self._rng, self._mutator, keys)
-        self._writer = Writer(self._rng, self._replica, keys, self._mutator, self._forger)
+        self._writer = Writer(self._rng, self.replica, keys, self._mutator, self._forger)
+        self.number = number
         self._now_ms = 0
         self._asked: list[int] = []
         self.payload_number = -1
@@ -119,7 +120,7 @@ class Round:
 
     def finish(self) -> None:
         """Check that what the replica keeps of each record is what all its operations say."""
-        for record in self._replica.storage.disk.records:
+        for record in self.replica.storage.disk.records:
             self._attempt("whole set", lambda record=record: self._settle(record), b"", ())
 
     def _framed(self, item: Item) -> bytes:
@@ -166,7 +167,7 @@ class Round:
     def _accept(self, item: Item) -> None:
         self._now_ms += 1
         source = PeerId(PEER)
-        self._look(self._replica.accept([item], source=source, now_ms=self._now_ms))
+        self._look(self.replica.accept([item], source=source, now_ms=self._now_ms))
 
     def _look(self, accepted: Accepted) -> None:
         for outcome in accepted.outcomes:
@@ -184,8 +185,8 @@ class Round:
 
     def _settle(self, record: Any) -> None:
         """Hold a record's kept state to the rule itself, and make its card."""
-        kept = self._replica.storage.register(record)
-        assert kept == self._replica.resolution(record).register, record.hex()
+        kept = self.replica.storage.register(record)
+        assert kept == self.replica.resolution(record).register, record.hex()
         card = self._shelf.card(record)
         self._tally.count("a record's card", "made" if card is not None else "none")
 

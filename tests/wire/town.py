@@ -150,7 +150,8 @@ class Town:
         record = record_id(NETWORK, RecordKind.MODEL, owner.id, slug)
         body = edit_card(self.shelf.document(record), change)
         register = self.replica.storage.register(record)
-        assert body is not None and register is not None
+        assert body is not None
+        assert register is not None
         heads = [self.replica.storage.item(ItemId(id_)) for id_ in register.heads]
         return self.write(owner, OperationType.CARD, body, *heads, slug=slug, **rest)
 
@@ -225,7 +226,7 @@ def _odd(town: Town, owner: Owner, put: Item, *, number: int, version: int = 0) 
 
 
 def _rotated(town: Town) -> None:
-    """An owner whose root was rotated, what was good endorsed, and whose recovery key is another's."""
+    """An owner with another root key, who endorsed what was good, and another recovery key."""
     ben = town.found("ben")
     town.enter(ben, EntryType.ADD_KEY, "ben", "bea", capabilities=Capability.MAINTAINER)
     put = town.write(ben, OperationType.PUT, model(base_models=[]))
