@@ -78,7 +78,9 @@ class Mutator:
             return self._text(value)
         if isinstance(value, bool) or not isinstance(value, int):
             return self._foreign()
-        return value + rng.choice((-1, 1)) if rng.random() < 0.4 else rng.choice(INTEGERS)
+        near = value + rng.choice((-1, 1))
+        # What msgpack cannot say is not for us to say.
+        return near if rng.random() < 0.4 and -(2**63) <= near < 2**64 else rng.choice(INTEGERS)
 
     def _array(self, value: tuple[Any, ...]) -> Any:
         rng = self._rng
@@ -150,6 +152,11 @@ class Forger:
 
     def item(self, item: Item) -> Item:
         """Return an item with its content, its body or both changed, hashed and signed anew."""
+        with contextlib.suppress(ValueError, RemoteFault):  # nested deeper than msgpack can say
+            return self._changed(item)
+        return item
+
+    def _changed(self, item: Item) -> Item:
         rng = self._rng
         content, body = list(decode_loosely(item.signed.content, bytes_max=BYTES_MAX)), item.body
         draw = rng.random()

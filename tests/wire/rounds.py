@@ -89,10 +89,11 @@ class Round:
         self.replica = new_replica(copied(town.disk))
         self._shelf = CardShelf(self.replica.storage, RegistryRules().seed_of)
         self._machine = SyncMachine(self.replica, random.Random(number))
-        keys = dict(town.keys)
-        self._mutator = Mutator(self._rng, _ids_of(town))
-        self._forger = Forger(self._rng, self._mutator, keys)
-        self._writer = Writer(self._rng, self.replica, keys, self._mutator, self._forger)
+        self._keys = dict(town.keys)
+        self._ids = _ids_of(town)
+        self._mutator = Mutator(self._rng, self._ids)
+        self._forger = Forger(self._rng, self._mutator, self._keys)
+        self._writer = Writer(self._rng, self.replica, self._keys, self._mutator, self._forger)
         self.number = number
         self._now_ms = 0
         self._asked: list[int] = []
@@ -107,6 +108,19 @@ class Round:
         if draw < 0.7:
             return self._framed(self._forger.item(self._rng.choice(self._town.items)))
         return self._mutator.raw(self._rng.choice(self._rng.choice(self._seeded).seeds))
+
+    def seeds(self) -> list[bytes]:
+        """Return valid bytes for every decoder."""
+        return [raw for one in self._seeded for raw in one.seeds]
+
+    def changed(self, raw: bytes, rng: random.Random) -> bytes:
+        """Return bytes changed by another source than the round's; an item is signed again."""
+        mutator = Mutator(rng, self._ids)
+        with contextlib.suppress(RemoteFault):
+            item = unpack_item(raw)
+            if rng.random() < 0.9:
+                return Forger(rng, mutator, self._keys).item(item).raw
+        return mutator.raw(raw)
 
     def feed(self, raw: bytes) -> None:
         """Show bytes to every decoder, to the sync machine, and as an item to the replica."""
