@@ -117,9 +117,11 @@ def child(seed: int, numbers: range, count: int, slot: Slot, out: Path) -> None:
     """Run rounds, and append a line of JSON for each."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    make_round = make_round_maker()
+    make_round, parent = make_round_maker(), os.getppid()
     with out.open("a") as file:
         for number in numbers:
+            if os.getppid() != parent:
+                return  # nobody is there any more who would read it
             tally, pace = Tally(), Pace()
             run_round(make_round(tally, seed=seed, number=number), count, pace, slot)
             line = {"round": number, **vars(tally), **vars(pace), "peak_mib": _peak_mib()}
