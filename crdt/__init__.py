@@ -1,7 +1,26 @@
 """The replicated registry's core: accounts, signed operations, registers, and how they agree."""
 
-from crdt.accounts import Account, AccountState, Grant, Standing, account_of, open_genesis
+from crdt.accounts import (
+    Account,
+    AccountState,
+    Grant,
+    Standing,
+    account_of,
+    open_account,
+    open_genesis,
+)
 from crdt.assembling import SeedOf, Written, card_parts
+from crdt.auditing import (
+    Audit,
+    AuditedEntry,
+    AuditedOperation,
+    Authority,
+    Cause,
+    Place,
+    Refusal,
+    Why,
+    audit,
+)
 from crdt.cards import (
     Card,
     CardBody,
@@ -91,6 +110,7 @@ from crdt.items import BODY_BYTES_MAX, ITEM_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.maxima import Slot
 from crdt.maxima import Standing as SlotStanding
 from crdt.operations import (
+    ERA_FIRST,
     PREDECESSOR_COUNT_MAX,
     Operation,
     OperationType,
@@ -120,6 +140,7 @@ from crdt.progress import PeerStatus, SyncLimits, SyncStatus
 from crdt.registers import RANK_TERMS, Rank, Register, deciding_term, rank_of
 from crdt.replica import Replica
 from crdt.resolution import Resolution, era_of, prunable, resolve
+from crdt.rivals import Branch, CheckpointRank, Concurrency, Equivocation, Fork
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
 from crdt.sync import SyncMachine
 from crdt.vouching import Vouching, past_of
@@ -136,28 +157,30 @@ from crdt.wire import (
 )
 
 __all__ = [
-    "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "GOSSIP_BYTES_MAX", "ITEM_BYTES_MAX",
-    "KEEP_COUNT_MAX", "LOCAL", "PREDECESSOR_COUNT_MAX", "RANK_TERMS", "SCOPE_COUNT_MAX",
-    "Accepted", "Account", "AccountId", "AccountState", "Admission", "AnswerReceived",
-    "BadSignature", "BodyRules", "Capability", "Card", "CardBody", "CardDocument", "CardDraft",
-    "CardEngineFault", "CardPart", "CausalFault", "Changed", "Checkpoint", "Commit", "Cursor",
-    "Declined", "DropPeer", "Effect", "Endorsement", "Entry", "EntryType", "Event", "Gossip",
+    "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "ERA_FIRST", "GOSSIP_BYTES_MAX",
+    "ITEM_BYTES_MAX", "KEEP_COUNT_MAX", "LOCAL", "PREDECESSOR_COUNT_MAX", "RANK_TERMS",
+    "SCOPE_COUNT_MAX", "Accepted", "Account", "AccountId", "AccountState", "Admission",
+    "AnswerReceived", "Audit", "AuditedEntry", "AuditedOperation", "Authority", "BadSignature",
+    "BodyRules", "Branch", "Capability", "Card", "CardBody", "CardDocument", "CardDraft",
+    "CardEngineFault", "CardPart", "CausalFault", "Cause", "Changed", "Checkpoint",
+    "CheckpointRank", "Commit", "Concurrency", "Cursor", "Declined", "DropPeer", "Effect",
+    "Endorsement", "Entry", "EntryType", "Equivocation", "Event", "Fork", "Gossip",
     "GossipReceived", "Grant", "HansaError", "Heartbeat", "Item", "ItemId", "ItemKind", "Json",
     "LocalItems", "LogPage", "MalformedBytes", "ManifestDigest", "MissingAccount",
     "MissingItems", "NetworkId", "NotAuthorised", "Operation", "OperationId", "OperationType",
-    "Outcome", "PeerConnected", "PeerId", "PeerLost", "PeerStatus", "PruneAsked", "Pruned",
-    "PublicKey", "Rank", "ReceiptRules", "RecordChange", "RecordId", "RecordKind", "Register",
-    "RemoteFault", "Replica", "Reply", "RequestFailed", "RequestReceived", "Resolution", "Seed",
-    "SeedOf", "SendRequest", "Settled", "Signed", "SigningKey", "Slot", "SlotStanding",
-    "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncStatus", "UserFault",
-    "Verdict", "Vouching", "WakeAt", "WorldFault", "Written", "WrongNetwork", "account_of",
-    "array", "card_parts", "check_authority", "check_gossip", "deciding_term", "decode",
-    "decode_loosely", "edit_card", "encode", "encode_checkpoint", "era_of", "field",
-    "fixed_bytes", "has_head", "head_to_cite", "id_from_hex", "is_slug", "make_entry",
-    "make_genesis", "make_operation", "maximal", "natural", "network_id", "open_card",
-    "open_checkpoint", "open_entry", "open_genesis", "open_operation", "pack_item",
-    "parse_entry", "parse_operation", "past_of", "peer_id_of", "plan_endorsement", "prunable",
-    "public_key_of", "rank_of", "record_id", "resolve", "resolved", "seal", "sha3", "short",
-    "sign_endorsement", "slug_of", "split_keep", "taken_away", "unpack_item", "verify",
-    "verify_digest",
+    "Outcome", "PeerConnected", "PeerId", "PeerLost", "PeerStatus", "Place", "PruneAsked",
+    "Pruned", "PublicKey", "Rank", "ReceiptRules", "RecordChange", "RecordId", "RecordKind",
+    "Refusal", "Register", "RemoteFault", "Replica", "Reply", "RequestFailed",
+    "RequestReceived", "Resolution", "Seed", "SeedOf", "SendRequest", "Settled", "Signed",
+    "SigningKey", "Slot", "SlotStanding", "Standing", "Status", "Storage", "SyncLimits",
+    "SyncMachine", "SyncStatus", "UserFault", "Verdict", "Vouching", "WakeAt", "Why",
+    "WorldFault", "Written", "WrongNetwork", "account_of", "array", "audit", "card_parts",
+    "check_authority", "check_gossip", "deciding_term", "decode", "decode_loosely", "edit_card",
+    "encode", "encode_checkpoint", "era_of", "field", "fixed_bytes", "has_head", "head_to_cite",
+    "id_from_hex", "is_slug", "make_entry", "make_genesis", "make_operation", "maximal",
+    "natural", "network_id", "open_account", "open_card", "open_checkpoint", "open_entry",
+    "open_genesis", "open_operation", "pack_item", "parse_entry", "parse_operation", "past_of",
+    "peer_id_of", "plan_endorsement", "prunable", "public_key_of", "rank_of", "record_id",
+    "resolve", "resolved", "seal", "sha3", "short", "sign_endorsement", "slug_of", "split_keep",
+    "taken_away", "unpack_item", "verify", "verify_digest",
 ]  # fmt: skip

@@ -292,6 +292,27 @@ def open_genesis(item: Item, network: NetworkId) -> Account:
     return Account((entry,))
 
 
+def open_account(items: Iterable[Item], network: NetworkId) -> Account:
+    """Return the account that the entries in `items` make, the genesis first, all of it checked.
+
+    Raises:
+        RemoteFault: an entry is not valid, of another account, or before what it stands on.
+    """
+    account: Account | None = None
+    for item in items:
+        if account is None:
+            account = open_genesis(item, network)
+            continue
+        entry = open_entry(item, network)
+        if entry.account != account.id or entry.predecessor not in account.states:
+            raise CausalFault(f"entry {entry.id.hex()[:16]} stands on none of those before it")
+        account.check(entry)
+        account = account.joined(entry)
+    if account is None:
+        raise MalformedBytes("an account has at least its genesis")
+    return account
+
+
 def account_of(entries: Iterable[Entry]) -> Account:
     """Return the account that valid entries make, each after what it stands on."""
     return Account(tuple(entries))

@@ -89,7 +89,7 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     if operation.id in standing.named:
         return None  # it is kept, or passes on what is
     if standing.endorses and heads.void_count:
-        return None  # it may endorse what is void, whatever its own type is
+        return None  # it may endorse what is void
     if operation.type is OperationType.UNKNOWN:
         return replace(heads, void_count=heads.void_count + 1)
     if not (standing.live and standing.current):

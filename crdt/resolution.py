@@ -47,7 +47,10 @@ def resolve(
     standings = {one.id: standing_of(one) for one in ordered}
     by_id = {one.id: one for one in ordered}
     vouching = Vouching(by_id, standings)
-    endorsed = vouching.vouched_by(one for one in by_id if standings[one].endorses)
+    endorsing = [one for one in ordered if standings[one.id].endorses]
+    # Whoever signs into an era signs its checkpoint's id.
+    eras = {OperationId(one.era) for one in endorsing if one.era}
+    endorsed = vouching.vouched_by(one.id for one in endorsing) | (eras & by_id.keys())
     kept = _kept(by_id, standings, vouching)
     effective = frozenset(
         one.id

@@ -16,6 +16,7 @@ import typer
 
 from node.cli import (
     accounts,
+    audit,
     builds,
     engines,
     keys,
@@ -49,7 +50,8 @@ app = typer.Typer(
     " then [bold]hansa publish model.json[/].  Every command explains itself with --help.",
 )
 PARTS = (
-    local, state, serving, builds, engines, keys, accounts, records, publishing, template, royalty,
+    local, state, audit, serving, builds, engines, keys, accounts, records, publishing, template,
+    royalty,
 )  # fmt: skip
 for part in PARTS:
     part.register(app)

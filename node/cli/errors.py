@@ -6,7 +6,7 @@ does not.
 
 from __future__ import annotations
 
-from crdt import UserFault, WorldFault
+from crdt import RemoteFault, UserFault, WorldFault
 
 
 class BadUsage(UserFault):
@@ -19,6 +19,18 @@ class NoAccount(UserFault):
     """No creator's account was named, or there is none by that name on this machine."""
 
     code = "no-account"
+
+
+class ChangePending(UserFault):
+    """A change of the account was interrupted between signing and sending."""
+
+    code = "change-pending"
+
+
+class AccountFrozen(UserFault):
+    """The account's log forks: what it says from there on is not settled."""
+
+    code = "account-frozen"
 
 
 class UnreadableFile(UserFault):
@@ -37,3 +49,9 @@ class NotReady(WorldFault):
     """Something this machine needs is missing; the message says what mends it."""
 
     code = "not-ready"
+
+
+class AuditFailed(RemoteFault):
+    """A record's log holds what is not valid, or the node shows something else than it says."""
+
+    code = "audit-failed"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import editing, reads, writes
+from node.cli import conflicts, editing, reads, writes
 from node.cli.command import CREATOR, NODE, command
 from node.cli.session import Session
 
@@ -240,3 +240,8 @@ def _add_relations(group: typer.Typer, plural: str, one: str) -> None:
     def deps(session: Session, reference: Reference) -> None:
         """Show what a record depends on, resolved to exact versions, or why it cannot be."""
         reads.dependencies(session, plural, reference)
+
+    @command(group, "conflicts", uses=NODE, example=f"hansa {plural} conflicts anna/my-{one}")
+    def conflicts_(session: Session, reference: Reference) -> None:
+        """Compare what shows with the concurrent writes that lost to it, field by field."""
+        conflicts.conflicts(session, plural, reference)

@@ -417,8 +417,11 @@ def endorses(r: RefOperation, entries: Entries) -> bool:
 
 
 def endorsed(o: RefOperation, operations: Operations, entries: Entries) -> bool:
-    """Some operation that endorses vouches for it."""
-    return any(endorses(r, entries) and o.id in vouched(r, operations, entries) for r in operations)
+    """Some operation that endorses vouches for it, or is of the era that it opens."""
+    return any(
+        endorses(r, entries) and (o.id in vouched(r, operations, entries) or r.era == o.id)
+        for r in operations
+    )
 
 
 def kept(o: RefOperation, operations: Operations, entries: Entries) -> bool:

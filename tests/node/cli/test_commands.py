@@ -23,7 +23,8 @@ EXPECTED = """
 run status doctor peers offers serve serving fetch build publish usage storage
 account create|account show|account list|config show|engine install|engine doctor
 models create|models update|models delete|models validate|models show|models list|models search
-models versions|models deps|agents create|agents show|agents search|agents deps
+models versions|models deps|models conflicts|agents create|agents show|agents search|agents deps
+agents conflicts|audit
 route explain|sync status|keys create|keys list|keys revoke
 royalties statement|royalties verify|templates check|templates render|templates digest
 """
