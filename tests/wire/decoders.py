@@ -10,10 +10,12 @@ from typing import Any
 from pycrdt import Doc, Text
 
 from crdt import (
+    AccountId,
     CardDocument,
     CardEngineFault,
     CardPart,
     HansaError,
+    Item,
     ItemId,
     RecordKind,
     RemoteFault,
@@ -241,11 +243,15 @@ class _Evidence:
     """What a statement proves itself with, from a store."""
 
     def __init__(self, storage: MemoryStorage) -> None:
+        self._storage = storage
         self.version = storage.item
-        self.genesis = storage.item
 
     def base(self, base: Base) -> None:
         return None
+
+    def entries(self, account: AccountId) -> list[Item]:
+        found = self._storage.account(account)
+        return [self._storage.item(entry.id) for entry in found.entries] if found else []
 
 
 def _edges(town: Town) -> list[Decoder]:
