@@ -87,7 +87,7 @@ def _check_new(node: SimNode, watch: Watch) -> None:
             raise Violation("unauthentic", f"{node.name} has {item.id.hex()[:8]}: nobody signed it")
         late = [
             one for one in cited if disk.numbers.get(one, n if one not in node.dropped else 0) >= n
-        ]  # type: ignore[call-overload]  # noqa: E501
+        ]  # type: ignore[call-overload]
         if late:
             raise Violation("effect before cause", f"{item.id.hex()[:8]} on {node.name}")
     watch.seen[node.name] = {n: item.id for n, item in disk.items.items()}

@@ -15,7 +15,6 @@ import msgpack  # noqa: TID251 - to spell what `crdt.wire` never would
 
 from crdt import Item, RemoteFault, encode, pack_item, seal, unpack_item
 from crdt.items import ItemKind
-from crdt.signed import Signed
 from node.storage.memory import MemoryDisk
 from tests.crdt import reference as ref
 from tests.crdt.replicas import accept

@@ -429,9 +429,11 @@ def released_without_a_check() -> Iterator[None]:
         def check(operation: Operation, body: bytes, known: Any) -> None:
             account = known.account(operation.account)
             found = known.operations(operation.predecessors)
-            if account is None or operation.account_head not in account.states:
-                honest_check(operation, body, known)
-            elif len(found) != len(operation.predecessors):
+            if (
+                account is None
+                or operation.account_head not in account.states
+                or len(found) != len(operation.predecessors)
+            ):
                 honest_check(operation, body, known)
 
         with swapped((crdt.replica, "check_operation", check)):
