@@ -156,6 +156,12 @@ class RecordCopy:
         """Return the card as it is, or as it would begin."""
         return self._shelf.document(self.record).content()
 
+    def room_bytes(self) -> int:
+        """Return how many bytes of text may still be written in this era of the card."""
+        document = self._shelf.document(self.record)
+        document.weaver()  # a restored document counts only then
+        return document.room_bytes
+
     def edit(
         self, change: Callable[[CardDraft], None], key: SigningKey, *, now_s: int
     ) -> Item | None:
