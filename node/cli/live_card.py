@@ -42,6 +42,9 @@ LOG_WAIT_S = 20.0
 LOG_PAUSE_S = 0.05
 """Between two looks at the log, so that many small edits of others are taken in at once: before
 each, what was typed here is signed, and that should stay few operations."""
+LOG_PAUSE_SHARE = 2
+"""The pause is this much longer than taking the last stretch in took: editors have their turn, also
+with a long history, which edits that were made at the same time have to be woven into anew."""
 SEND_S_MAX = 15.0
 """A node that has not stored some edits in this time is treated as if it were away."""
 RETRY_S_MAX = 5.0
@@ -177,6 +180,7 @@ class LiveCard:
             BadAnswer: the node sends what does not hold.
         """
         pages = self.copy.pages.through(self._waiting)
+        loop = asyncio.get_running_loop()
         failure_count = 0
         try:
             while True:
@@ -194,9 +198,11 @@ class LiveCard:
                     failure_count = 0
                     self._watch.reached(None)
                     self.back()
+                began_s = loop.time()
                 self._take(page)
                 if page.done:
-                    await asyncio.sleep(LOG_PAUSE_S)
+                    took_s = loop.time() - began_s
+                    await asyncio.sleep(max(LOG_PAUSE_S, LOG_PAUSE_SHARE * took_s))
         finally:
             self._waiting.cut()
 
