@@ -146,7 +146,7 @@ def _check_card(
         raise CausalFault("it refers to an operation that is not in its past")
     for one in cited.values():
         _check_reference(operation, one)
-    _check_past(cited, predecessors, known.operations)
+    _check_past(cited, predecessors, known.operations, lambda id_: known.layout(cited[id_]).table)
     state = account.states[operation.account_head]
     check_card(
         card,
@@ -168,10 +168,13 @@ def _check_past(
     wanted: Mapping[OperationId, Operation],
     predecessors: Collection[Operation],
     operations: Callable[[Collection[OperationId]], Mapping[OperationId, Operation]],
+    table_of: Callable[[OperationId], Collection[OperationId]],
 ) -> None:
     """Check that all of `wanted` are in the past that the predecessors begin.
 
-    The walk goes down in layers, and no deeper than what is wanted.
+    The walk goes down in layers, and no deeper than what is wanted. What is found brings along what
+    it refers to itself, which was found to be in its past when it came: every card names its seed,
+    at the bottom of the history, and what it was typed behind, right at the top.
     """
     left = dict(wanted)
     seen: set[OperationId] = set()
@@ -180,7 +183,8 @@ def _check_past(
         lowest = min(one.depth for one in left.values())
         below: set[OperationId] = set()
         for one in layer:
-            left.pop(one.id, None)
+            if left.pop(one.id, None) is not None:
+                _bring_along(one.id, left, table_of)
             if one.depth > lowest:
                 below.update(one.predecessors)
         below -= seen
@@ -188,6 +192,17 @@ def _check_past(
         layer = list(operations(sorted(below)).values()) if left else []
     if left:
         raise CausalFault("it refers to an operation that is not in its past")
+
+
+def _bring_along(
+    found: OperationId,
+    left: dict[OperationId, Operation],
+    table_of: Callable[[OperationId], Collection[OperationId]],
+) -> None:
+    """Take what a card in the past refers to out of what is left to be found, and so on."""
+    stack = [found]
+    while stack and left:
+        stack += [id_ for id_ in table_of(stack.pop()) if left.pop(id_, None) is not None]
 
 
 def _predecessors(operation: Operation, known: Known) -> list[Operation]:

@@ -72,12 +72,14 @@ class Layout:
         runs: Ascending by start; the first starts at 0.
         pairs: Clocks of second halves of surrogate pairs, ascending.
         is_seed: Whether it is a put's or a checkpoint's.
+        table: What the operation refers to: all of it is in its past.
     """
 
     length: int
     runs: tuple[Run, ...]
     pairs: tuple[int, ...] = ()
     is_seed: bool = False
+    table: tuple[OperationId, ...] = ()
     starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -203,7 +205,8 @@ class _Placer:
                 self._runs.append(run)
                 self._starts.append(struct.clock)
             self._pairs.extend(struct.pairs)
-        return Layout(self._update.length, tuple(self._runs), tuple(self._pairs), is_seed)
+        runs, pairs = tuple(self._runs), tuple(self._pairs)
+        return Layout(self._update.length, runs, pairs, is_seed, self._table)
 
     def check_deletions(self) -> None:
         for client, ranges in self._update.deletions:
