@@ -360,8 +360,10 @@ class _Batch:
         before = self.account(entry.account)
         self.admissions[item.id] = Admission(item, entry)
         self.accounts[account.id] = account
-        if before is None:
-            return
+        if before is None or (
+            account.trunk == before.trunk and account.live - {entry.id} == before.live
+        ):
+            return  # nothing that is known cites it, and what is cited stands as it did
         if account.trunk[: len(before.trunk)] != before.trunk or account.frozen:
             self._shaken.add(account.id)
         is_quiet = entry.type in _QUIET_ENTRIES and account.trunk == (*before.trunk, entry)

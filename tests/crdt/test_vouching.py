@@ -97,7 +97,7 @@ def test_it_is_what_the_page_says(history, data: st.DataObject) -> None:
 
 
 def test_a_chain_in_which_each_names_the_one_before_costs_no_square() -> None:
-    """On two branches of a frozen log neither knows of the other (with sets of pasts 4000 took 433 MiB and 6 s)."""
+    """On two branches of a frozen log; with sets of pasts 4000 took 433 MiB and 6 s."""
     count = 10_000
     operations, standings = {}, {}
     sides = [
