@@ -7,7 +7,7 @@ at who sent it, not at what else is known of the account or of the record.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crdt.accounts import Account
 from crdt.cards.bodies import CardBody, open_card
@@ -36,6 +36,13 @@ class Declined(HansaError):
     code = "declined"
 
 
+class Link(NamedTuple):
+    """All that a walk through the past needs of an operation."""
+
+    depth: int
+    predecessors: tuple[OperationId, ...]
+
+
 class Known(Protocol):
     """What of the set is known where an item is judged."""
 
@@ -45,6 +52,10 @@ class Known(Protocol):
 
     def operations(self, ids: Collection[OperationId]) -> Mapping[OperationId, Operation]:
         """Return those of `ids` that are operations."""
+        ...
+
+    def link(self, id_: OperationId) -> Link | None:
+        """Return what a known operation cites."""
         ...
 
     def seen(self, ids: Collection[ItemId]) -> set[ItemId]:
@@ -94,7 +105,7 @@ def check_operation(operation: Operation, body: bytes, known: Known) -> None:
     _check_place(operation, predecessors)
     if operation.type is OperationType.CARD:
         card = open_card(body)
-        _check_card(operation, card, predecessors, account, known)
+        _check_card(operation, card, account, known)
 
 
 def check_authority(operation: Operation, account: Account) -> None:
@@ -131,7 +142,6 @@ def _check_place(operation: Operation, predecessors: Collection[Operation]) -> N
 def _check_card(
     operation: Operation,
     card: CardBody,
-    predecessors: Collection[Operation],
     account: Account,
     known: Known,
 ) -> None:
@@ -146,7 +156,7 @@ def _check_card(
         raise CausalFault("it refers to an operation that is not in its past")
     for one in cited.values():
         _check_reference(operation, one)
-    _check_past(cited, predecessors, known.operations)
+    _check_past(cited, operation.predecessors, known.link)
     state = account.states[operation.account_head]
     check_card(
         card,
@@ -166,26 +176,27 @@ def _check_reference(operation: Operation, one: Operation) -> None:
 
 def _check_past(
     wanted: Mapping[OperationId, Operation],
-    predecessors: Collection[Operation],
-    operations: Callable[[Collection[OperationId]], Mapping[OperationId, Operation]],
+    predecessors: Collection[OperationId],
+    link: Callable[[OperationId], Link | None],
 ) -> None:
     """Check that all of `wanted` are in the past that the predecessors begin.
 
-    The walk goes down in layers, and no deeper than what is wanted.
+    The walk goes no deeper than what is wanted. The checkpoint of an era is not looked for, because
+    it is in the past of everything in its era: nothing else there has no predecessors.
     """
-    left = dict(wanted)
+    left = {id_ for id_, one in wanted.items() if one.type is not OperationType.CHECKPOINT}
+    lowest = min((wanted[id_].depth for id_ in left), default=0)
     seen: set[OperationId] = set()
-    layer = list(predecessors)
-    while left and layer:
-        lowest = min(one.depth for one in left.values())
-        below: set[OperationId] = set()
-        for one in layer:
-            left.pop(one.id, None)
-            if one.depth > lowest:
-                below.update(one.predecessors)
-        below -= seen
-        seen |= below
-        layer = list(operations(sorted(below)).values()) if left else []
+    stack = list(predecessors)
+    while left and stack:
+        id_ = stack.pop()
+        if id_ in seen:
+            continue
+        seen.add(id_)
+        left.discard(id_)
+        found = link(id_)
+        if found is not None and found.depth > lowest:
+            stack += found.predecessors
     if left:
         raise CausalFault("it refers to an operation that is not in its past")
 
