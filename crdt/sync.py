@@ -317,7 +317,7 @@ class SyncMachine:
             accepted = self._replica.accept(
                 page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
             )
-            effects += self._after_items(peer, accepted, now_ms)
+            effects += self._after_items(accepted, now_ms)
             if accepted.unpruned:
                 return effects
             peer.cursor = cursor
@@ -356,7 +356,7 @@ class SyncMachine:
         peer.fetching = ()
         accepted = self._replica.accept(answer.items, source=peer.id, now_ms=now_ms)
         peer.page_new = peer.page_new or bool(accepted.admitted)
-        effects = self._after_items(peer, accepted, now_ms)
+        effects = self._after_items(accepted, now_ms)
         if accepted.unpruned:
             return effects
         if peer.page is not None and answer.absent:
@@ -426,7 +426,7 @@ class SyncMachine:
 
     # -- small steps
 
-    def _after_items(self, peer: PeerProgress, accepted: Accepted, now_ms: int) -> list[Effect]:
+    def _after_items(self, accepted: Accepted, now_ms: int) -> list[Effect]:
         self._arrivals["catch-up"] += len(accepted.admitted)
         effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
         for author, fault in accepted.faults[: self._limits.fault_score_max]:

@@ -1,4 +1,4 @@
-"""Honest people who edit cards for real, each at a desk that may be offline; and what must come of it.
+"""Honest people who edit cards for real, each where they are; and what must come of it.
 
 Every character that an editor inserts is inserted once in a whole world. So what a card has to say
 is known without weaving anything: the characters of effective edits less those that effective

@@ -15,10 +15,10 @@ import msgpack  # noqa: TID251 - to spell what `crdt.wire` never would
 
 from crdt import Item, RemoteFault, encode, pack_item, seal, unpack_item
 from crdt.items import ItemKind
-from crdt.signed import Signed
 from node.storage.memory import MemoryDisk
 from tests.crdt import reference as ref
 from tests.crdt.replicas import accept
+from tests.sim import worlds
 from tests.sim.attacks import MOVES, Move, old_heads
 from tests.sim.edits import Editors, cards_on, check_cards, check_equal_cards
 from tests.sim.press import Print, key_of
@@ -194,7 +194,7 @@ def focused(seed: int, emphasis: Mapping[Move, int] | None = None) -> CardSchedu
         weights[move] = weights.get(move, 0) + more
     edit = _named_edit(desks)
     weights[edit] = EDIT_WEIGHT
-    for move in list(weights)[:1] + [edit]:
+    for move in (worlds.put, edit):
         make(world, move)
     for _ in range(rng.randint(6, 22)):
         if len(world.made) < ITEM_COUNT_MAX:
