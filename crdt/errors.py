@@ -82,3 +82,15 @@ class CardEngineFault(WorldFault):
     """The document engine failed on what passed every check: a defect, of ours or of its."""
 
     code = "card-engine"
+
+
+class CardFull(UserFault):
+    """An edit does not fit into the card of this era any more."""
+
+    code = "card-full"
+
+
+class EditTooLarge(UserFault):
+    """An edit does not fit into one operation; in two or more it may."""
+
+    code = "edit-too-large"

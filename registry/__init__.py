@@ -2,7 +2,7 @@
 
 from registry.agents import AIAgent
 from registry.errors import BadQuery, BadRecord, BadReference, InvalidRecord, Problem
-from registry.fields import Other, plain
+from registry.fields import TEXT_CHARACTERS_MAX, Other, plain
 from registry.models import AIModel
 from registry.references import (
     AnyModel,
@@ -30,11 +30,12 @@ from registry.weights import bits_milli_per_weight, weights_bytes
 from registry.wire import content_hash, decode_record, encode_record, kind_of
 
 __all__ = [
-    "ID_FIELDS", "AIAgent", "AIModel", "AgentResourceRequirements", "AnyModel", "BadQuery",
-    "BadRecord", "BadReference", "BaseModelShare", "ById", "BySlug", "Facets", "Hit",
-    "InvalidRecord", "ModelResourceRequirements", "Other", "Page", "Price", "Problem", "Query",
-    "Reference", "RegistryRules", "SearchRow", "Split", "best_version", "bits_milli_per_weight",
-    "content_hash", "decode_record", "encode_record", "from_json", "from_parameters", "in_range",
-    "is_range", "is_version", "kind_of", "parse_record_reference", "parse_reference", "plain",
-    "projection", "readable", "validate", "version_key", "weights_bytes",
+    "ID_FIELDS", "TEXT_CHARACTERS_MAX", "AIAgent", "AIModel", "AgentResourceRequirements",
+    "AnyModel", "BadQuery", "BadRecord", "BadReference", "BaseModelShare", "ById", "BySlug",
+    "Facets", "Hit", "InvalidRecord", "ModelResourceRequirements", "Other", "Page", "Price",
+    "Problem", "Query", "Reference", "RegistryRules", "SearchRow", "Split", "best_version",
+    "bits_milli_per_weight", "content_hash", "decode_record", "encode_record", "from_json",
+    "from_parameters", "in_range", "is_range", "is_version", "kind_of",
+    "parse_record_reference", "parse_reference", "plain", "projection", "readable",
+    "validate", "version_key", "weights_bytes",
 ]  # fmt: skip

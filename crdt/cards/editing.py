@@ -32,7 +32,7 @@ from crdt.cards.values import (
     number_fault,
 )
 from crdt.cards.weaving import CLIENT, Weaver, merged
-from crdt.errors import MalformedBytes, UserFault
+from crdt.errors import CardFull, EditTooLarge, MalformedBytes, UserFault
 from crdt.ids import OperationId, PublicKey
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ def edit_card(document: CardDocument, change: Callable[[CardDraft], None]) -> by
     winning put's seed alone.
 
     Raises:
-        UserFault: the change is not possible, or too large for one operation.
+        UserFault: the change is not possible.
+        EditTooLarge: it does not fit into one operation.
+        CardFull: it does not fit into the card any more.
     """
     from crdt.cards.engine import Engine
 
@@ -147,14 +149,14 @@ def edit_card(document: CardDocument, change: Callable[[CardDraft], None]) -> by
         if not update.deletions and all(one.kind in (GC, DELETED) for one in update.structs):
             return None
         if not document.has_room(update):
-            raise UserFault(
+            raise CardFull(
                 "the card is full: a checkpoint opens a new era, where it is small again"
             )
         if document.seed is not None and document.seed not in table:
             table.append(document.seed)
         return open_card(encode_card(table, update)).raw
     except MalformedBytes as error:
-        raise UserFault(f"the change is too large for one operation: {error}") from error
+        raise EditTooLarge(f"the change is too large for one operation: {error}") from error
 
 
 def _retabled(update: Update, weaver: Weaver) -> tuple[list[OperationId], Update]:

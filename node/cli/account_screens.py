@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from crdt import Account, PublicKey
     from node.client import AccountCard, AccountLog
 
+KEY_DIGITS = 16
+"""Of a key in a table: enough to name it to `hansa account revoke`; `--json` has it whole."""
 ROLES = {
     "root": "root: it may do everything but recover",
     "delegate": "delegate: it writes what it was granted",
@@ -116,7 +118,7 @@ def delegates_table(account: Account, own: PublicKey) -> RenderableType:
 
     rows = [
         (
-            key.hex(),
+            key.hex()[:KEY_DIGITS],
             ", ".join(capability_names(grant.capabilities)),
             ", ".join(short_id(one.hex()) for one in sorted(grant.scope)) or "every record",
             "this machine" if key == own else "",
@@ -128,7 +130,11 @@ def delegates_table(account: Account, own: PublicKey) -> RenderableType:
 
 def _ended(account: Account) -> RenderableType:
     rows = [
-        (key.hex(), len(keep) or "nothing", "root" if key in account.root_keys else "delegate")
+        (
+            key.hex()[:KEY_DIGITS],
+            len(keep) or "nothing",
+            "root" if key in account.root_keys else "delegate",
+        )
         for key, keep in account.now.ended.items()
     ]
     return table(("ended key", "kept of it", "was"), rows)

@@ -337,8 +337,8 @@ def frozen_warning(account: Account, name: str) -> RenderableType:
     assert account.fork is not None
     return stack(
         styled(
-            f"FROZEN: the log forks after entry {show.short_id(account.fork.hex())}. Somebody "
-            "signed twice with the same key.",
+            f"FROZEN: the log forks after entry {show.short_id(account.fork.hex())}:\n"
+            "somebody signed twice with the same key.",
             "bold red",
         ),
         styled(f"→ hansa account recover {name}", "bold"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli import delegates, rotation
+from node.cli import delegates, recovery, rotation
 from node.cli.account_screens import account_sheet, public
 from node.cli.account_work import complete_accounts
 from node.cli.command import KEYS, NODE, command
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     delegates.register(group)
     rotation.register(group)
+    recovery.register(group)
     app.add_typer(group, name="account", rich_help_panel="Create")
 
 

@@ -19,6 +19,7 @@ from node.cli.session import Session
 
 if TYPE_CHECKING:
     from crdt import (
+        Account,
         Capability,
         Item,
         OperationId,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from node.cli.account_work import Work
     from node.client import AccountLog, SignedRecord
 
+DIGITS_MIN = 8
 CAPABILITIES = ("maintainer", "editor", "evaluator")
 UNLOCK = ("passphrase_file", "key_file")
 AccountArgument = Annotated[
@@ -97,7 +99,10 @@ def _register_revoke(group: typer.Typer) -> None:
     def revoke(
         session: Session,
         name: AccountArgument,
-        key: Annotated[str, typer.Option("--key", metavar="HEX", help="The delegate's key.")],
+        key: Annotated[
+            str,
+            typer.Option("--key", metavar="HEX", help="The delegate's key; 8 digits will do."),
+        ],
         keep: Annotated[
             list[str] | None,
             typer.Option(
@@ -120,7 +125,7 @@ def _register_revoke(group: typer.Typer) -> None:
         stays in any case.
         """
         choice = Choice(tuple(keep or ()), everything=keep_all, nothing=keep_none)
-        _revoke(session, name, work_of.key_given(key), choice, sure=sure)
+        _revoke(session, name, key, choice, sure=sure)
 
 
 @dataclass(frozen=True)
@@ -184,8 +189,9 @@ def _delegate(
     session.screen.result(found, lambda: sheet(shown, title=f"{name} has a new delegate"))
 
 
-def _revoke(session: Session, name: str, key: PublicKey, choice: Choice, *, sure: bool) -> None:
+def _revoke(session: Session, name: str, text: str, choice: Choice, *, sure: bool) -> None:
     work = work_of.opened(session, name, "revoke")
+    key = _known_key(work.account, text)
     if work.finished and key in work.account.now.ended:
         session.screen.success(f"Key {show.short_id(key.hex())} was revoked; everything is sent")
         return
@@ -301,6 +307,13 @@ def _signed(
             timestamp_s=now_s(),
         )  # fmt: skip
     return _Revocation(entry, log, operations, frozenset(saved))
+
+
+def _known_key(account: Account, text: str) -> PublicKey:
+    """Return the key that a person names, by all of its digits or by the first of a known one's."""
+    known = [*account.now.delegates, *account.now.ended, account.root_key]
+    fits = [one for one in known if one.hex().startswith(text.lower())]
+    return fits[0] if len(fits) == 1 and len(text) >= DIGITS_MIN else work_of.key_given(text)
 
 
 def _check_delegate(work: Work, key: PublicKey) -> None:

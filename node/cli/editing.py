@@ -10,7 +10,7 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from node.cli.screen import sheet
 
@@ -68,6 +68,31 @@ def edit(session: Session, plural: str, reference: str, changes: Changes) -> Non
     item = copy.edit(difference(before, after, own), account.key, now_s=_now_s())
     copy.publish()
     _report(session, reference, item, copy)
+
+
+def live(
+    session: Session, plural: str, reference: str, changes: Changes, *,
+    port: int, origins: Sequence[str],
+) -> None:  # fmt: skip
+    """Open a record's text for stock Yjs editors.
+
+    Raises:
+        BadUsage: something is to be changed by options as well.
+    """
+    from node.cli.errors import BadUsage
+
+    if not changes.is_empty:
+        raise BadUsage("--live edits the text in an editor; give the other changes without it")
+    from node.cli.live import edit_live  # it needs aiohttp, and nothing else here does
+
+    edit_live(session, plural, reference, port=port, origins=origins)
+
+
+def refuse_live_options() -> NoReturn:
+    """Say that options of a live session were given without one."""
+    from node.cli.errors import BadUsage
+
+    raise BadUsage("--port and --origin are for --live; give that too, or leave them out")
 
 
 def checkpoint(session: Session, plural: str, reference: str) -> None:

@@ -132,16 +132,36 @@ def _add_edit(group: typer.Typer, plural: str, one: str) -> None:
             list[str] | None,
             typer.Option("--remove-eval", metavar="NAME", help="Take one of yours back; repeat."),
         ] = None,
+        live: Annotated[
+            bool, typer.Option("--live", help="Open the text for Yjs editors until Ctrl-C.")
+        ] = False,
+        port: Annotated[
+            int | None,
+            typer.Option(min=0, max=65535, help="For --live, on 127.0.0.1; any free one if not."),
+        ] = None,
+        origins: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--origin", metavar="URL", help="For --live: a site whose pages may edit."
+            ),
+        ] = None,
     ) -> None:
-        """Edit description, tags and evaluations: in your editor, or by options.
+        """Edit description, tags and evaluations: in your editor, by options, or live.
 
-        Only the difference is signed and sent, and merged with what others write meanwhile.
+        Only the difference is signed and sent, and merged with what others write meanwhile. With
+        --live any Yjs editor (y-websocket, pycrdt) on this machine edits the text together with
+        everybody else who does; --json then prints one event a line.
         """
         changes = editing.Changes(
             session.read_text(text) if text is not None else None,
             add_tags or (), remove_tags or (), evaluations or (), remove_evaluations or (),
         )  # fmt: skip
-        editing.edit(session, plural, reference, changes)
+        if live:
+            editing.live(session, plural, reference, changes, port=port or 0, origins=origins or ())
+        elif port is not None or origins:
+            editing.refuse_live_options()
+        else:
+            editing.edit(session, plural, reference, changes)
 
 
 def _add_checkpoint(group: typer.Typer, plural: str, one: str) -> None:

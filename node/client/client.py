@@ -64,6 +64,10 @@ class Client:
         """Close the connection."""
         self._http.close()
 
+    def cut(self) -> None:
+        """End what another thread waits for with this client: it fails there."""
+        self._http.cut()
+
     def node(self) -> dict[str, Any]:
         """Return what the node says of itself, asked once."""
         if self._node is None:

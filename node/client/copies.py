@@ -7,8 +7,7 @@ signed operations are what leaves it.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from crdt import (
@@ -17,8 +16,11 @@ from crdt import (
     Account,
     AccountId,
     Card,
+    CardDocument,
     CardDraft,
+    Entry,
     Item,
+    ItemId,
     NetworkId,
     Operation,
     OperationId,
@@ -30,20 +32,24 @@ from crdt import (
     Seed,
     SigningKey,
     Slot,
+    Standing,
     Status,
     UserFault,
+    card_parts,
     edit_card,
     encode_checkpoint,
     head_to_cite,
     make_operation,
-    unpack_item,
+    resolve,
 )
-from crdt.causes import WANTED
+from crdt.causes import EDITING, WANTED
 from crdt.errors import MalformedBytes
 from crdt.operations import PREDECESSOR_COUNT_MAX
 from node.client.accounts import CreatorAccount
 from node.client.client import Client
 from node.client.errors import BadAnswer
+from node.client.publishing import publish_items
+from node.client.record_pages import RecordPages
 from node.storage.cards import CardShelf
 from node.storage.memory import MemoryDisk, MemoryStorage
 from registry import RegistryRules, decode_record, encode_record
@@ -80,15 +86,13 @@ class RecordCopy:
     def __init__(self, client: Client, plural: str, record: RecordId, network: NetworkId) -> None:
         self.record = record
         self.network = network
+        self.pages = RecordPages(client, plural, record)
         self._client = client
-        self._path = f"/v1/{plural}/{record.hex()}/log"
         self._rules = RegistryRules()
         self._storage = MemoryStorage(MemoryDisk(EPOCH))
         self._replica = Replica(network, self._storage, self._rules, NoReceipts())
         self._shelf = CardShelf(self._storage, self._rules.seed_of)
-        self._after = 0
-        self._after_entry = 0
-        self._unsent: list[Item] = []
+        self._unsent: dict[bytes, Item] = {}
 
     def refresh(self, *, wait_s: float = 0) -> bool:
         """Ask the node for what is new; return whether anything is.
@@ -102,16 +106,31 @@ class RecordCopy:
         """
         is_new, done = False, False
         while not done:
-            query: dict[str, str | int] = {
-                "after": self._after, "after_entry": self._after_entry, "wait_s": str(wait_s),
-            }  # fmt: skip
-            page: dict[str, Any] = self._client.get(self._path, query)
-            raws = [*page["entries"], *(one["raw"] for one in page["items"])]
-            is_new = self._take([_item(raw) for raw in raws]) or is_new
-            self._after, self._after_entry = page["next_n"], page["next_entry"]
-            done = bool(page["done"])
+            page = self.pages.fetch(wait_s=wait_s)
+            is_new = bool(self.take(page.items)) or is_new
+            done = page.done
             wait_s = 0
         return is_new
+
+    def take(self, items: Sequence[Item]) -> list[Entry | Operation]:
+        """Verify what a node sent of the record; return what was not known here, in its order.
+
+        What was sent from here and comes back is on the node's disk: it is not unsent any more.
+
+        Raises:
+            BadAnswer: it does not hold.
+        """
+        accepted = self._replica.accept(items, source=LOCAL, now_ms=0)
+        bad = [one for one in accepted.outcomes if one.status not in {Status.NEW, Status.KNOWN}]
+        if bad:
+            why = bad[0].fault or "it cites what the node did not send before it"
+            raise BadAnswer(
+                f"the node at {self._client.url} sent an item of this record that does not hold "
+                f"({bad[0].id.hex()[:16]}: {why}); ask another node, and `hansa audit` the record"
+            )
+        self.sent(items)
+        subjects = (one.subject for one in accepted.admitted)
+        return [one for one in subjects if isinstance(one, Entry | Operation)]
 
     @property
     def register(self) -> Register:
@@ -127,6 +146,11 @@ class RecordCopy:
         found = self._replica.account(self._some.account)
         assert found is not None, "an operation enters after its account"
         return found
+
+    @property
+    def slug(self) -> str:
+        """The record's slug."""
+        return self._some.slug
 
     def card(self) -> Card:
         """Return the card as it is, or as it would begin."""
@@ -172,6 +196,54 @@ class RecordCopy:
         self._admit(item)
         return item
 
+    @property
+    def unsent(self) -> list[Item]:
+        """What was edited here and is not on the node yet, as far as is known; causes first."""
+        return list(self._unsent.values())
+
+    def sent(self, items: Iterable[Item]) -> None:
+        """Note what the node has on its disk."""
+        for item in items:
+            self._unsent.pop(item.id, None)
+
+    def give_up_unsent(self) -> None:
+        """Send nothing of what is unsent any more; the copy goes on holding it."""
+        self._unsent.clear()
+
+    def knows(self, id_: bytes) -> bool:
+        """Whether an item is in this copy."""
+        return bool(self._storage.known([ItemId(id_)]))
+
+    def text_without(self, hidden: Collection[bytes]) -> str:
+        """Return the text of the card as it would be without some operations."""
+        written = [
+            one for one in self._storage.written(self.record) if one.operation.id not in hidden
+        ]
+        resolution = resolve((one.operation for one in written), self._standing)
+        return CardDocument.of(card_parts(written, resolution, self._rules.seed_of)).content().text
+
+    def check_may_edit(self, key: PublicKey) -> None:
+        """Return if a key may edit text and tags, and not only write evaluations.
+
+        Raises:
+            NoAuthority: it may not, or not any more.
+        """
+        card = WANTED[OperationType.CARD]
+        if head_to_cite(self.account, key, EDITING, self.record) is not None:
+            return
+        if key in self.account.now.ended:
+            raise NoAuthority(f"key {key.hex()[:16]} was revoked: what it signs now does not show")
+        if head_to_cite(self.account, key, card, self.record) is not None:
+            raise NoAuthority(
+                f"key {key.hex()[:16]} is an evaluator's: it may write evaluations of its own "
+                "(`--eval NAME=VALUE`), and not the text"
+            )
+        self._head(key, OperationType.CARD)
+
+    def is_effective(self, id_: bytes) -> bool:
+        """Whether an operation counts, by what is known here now."""
+        return id_ in self._replica.resolution(self.record).effective
+
     def publish(self) -> list[Item]:
         """Send what was edited and not sent yet; return what was sent.
 
@@ -181,11 +253,14 @@ class RecordCopy:
         """
         sent: list[Item] = []
         while self._unsent:
-            some = self._unsent[:ITEM_COUNT_MAX]
+            some = self.unsent[:ITEM_COUNT_MAX]
             publish_items(self._client, some)
-            del self._unsent[: len(some)]
+            self.sent(some)
             sent += some
         return sent
+
+    def _standing(self, operation: Operation) -> Standing:
+        return self.account.standing(operation.account_head, operation.key)
 
     @property
     def _some(self) -> Operation:
@@ -193,17 +268,6 @@ class RecordCopy:
         if not operations:
             raise BadAnswer("the node sent no operation of the record")
         return operations[0]
-
-    def _take(self, items: Sequence[Item]) -> bool:
-        accepted = self._replica.accept(items, source=LOCAL, now_ms=0)
-        bad = [one for one in accepted.outcomes if one.status not in {Status.NEW, Status.KNOWN}]
-        if bad:
-            why = bad[0].fault or "it cites what the node did not send before it"
-            raise BadAnswer(
-                f"the node at {self._client.url} sent an item of this record that does not hold "
-                f"({bad[0].id.hex()[:16]}: {why}); ask another node, and `hansa audit` the record"
-            )
-        return bool(accepted.admitted)
 
     def _head(self, key: PublicKey, type_: OperationType) -> bytes:
         head = head_to_cite(self.account, key, WANTED[type_], self.record)
@@ -228,7 +292,7 @@ class RecordCopy:
         if outcome.fault is not None:
             raise NoAuthority(f"this would be refused everywhere: {outcome.fault}")
         assert outcome.status is Status.NEW, outcome
-        self._unsent.append(item)
+        self._unsent[item.id] = item
 
     def _era_number(self) -> int:
         era = OperationId(self.register.era)
@@ -324,25 +388,3 @@ def leave_to_card(
     found: dict[str, Any] = client.get(f"/v1/{plural}/{id_}")
     own = {name: found["record"][name] for name in ("description", "tags")}
     return found, {**data, **own}
-
-
-def publish_items(client: Client, items: Sequence[Item]) -> None:
-    """Publish signed items and return when the node has them on its disk.
-
-    Raises:
-        BadAnswer: the node refuses one of them; those before it are published.
-    """
-    raws = [base64.urlsafe_b64encode(item.raw).rstrip(b"=").decode() for item in items]
-    for outcome in client.post("/v1/items", {"items": raws})["outcomes"]:
-        if outcome["status"] not in {"new", "known"}:
-            raise BadAnswer(
-                f"the node does not take item {outcome['id'][:16]} ({outcome['status']}): "
-                f"{outcome.get('detail') or 'it lacks what the item builds on'}"
-            )
-
-
-def _item(raw: str) -> Item:
-    try:
-        return unpack_item(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
-    except (ValueError, MalformedBytes) as error:
-        raise BadAnswer(f"the node sent what is no item: {error}") from error

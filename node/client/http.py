@@ -6,6 +6,7 @@ a quarter of a second sooner without an event loop to import.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -107,6 +108,16 @@ class Http:
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
+
+    def cut(self) -> None:
+        """End what another thread waits for here, which fails as if the node had gone away.
+
+        The only method for another thread than the one that asks.
+        """
+        waiting: socket.socket | None = self._connection.sock
+        if waiting is not None:
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                waiting.shutdown(socket.SHUT_RDWR)
 
     def send(self, request: Request, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
         """Send a request and return its successful answer.

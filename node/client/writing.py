@@ -177,7 +177,9 @@ class Writer:
             NoRole: there is none.
         """
         log, card = self._client.account_log(), self._account.card
-        head = head_to_cite(log.account, card.key, Capability.MAINTAINER, record)
+        # Only the owner's machine can tell which entries are the owner's: those made on it.
+        own = card.log.ids if card.log and card.role == "root" else None
+        head = head_to_cite(log.account, card.key, Capability.MAINTAINER, record, trusted=own)
         if head is None:
             raise NoRole(
                 f"the key of this machine may not publish {slug} for account {card.name!r}: it is "

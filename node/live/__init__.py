@@ -1,6 +1,6 @@
 """Live editing of a card with stock Yjs editors, over a WebSocket on this machine."""
 
-from node.live.deltas import Splice, difference, spliced
+from node.live.deltas import Splice, difference, rebased, spliced
 from node.live.errors import (
     EditsMissing,
     LiveCannotListen,
@@ -14,5 +14,6 @@ from node.live.session import CardText, Session
 
 __all__ = [
     "CardText", "EditsMissing", "LiveCannotListen", "LiveLimits", "LivePortInUse", "LiveServer",
-    "PaceLimits", "Session", "SessionBroken", "Splice", "UpdateRefused", "difference", "spliced",
+    "PaceLimits", "Session", "SessionBroken", "Splice", "UpdateRefused", "difference", "rebased",
+    "spliced",
 ]  # fmt: skip

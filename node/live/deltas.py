@@ -91,6 +91,27 @@ def difference(old: str, new: str) -> list[Splice]:
     return splices
 
 
+def rebased(base: str, mine: str, theirs: str) -> str:
+    """Return `theirs` with everything done to it that made `mine` of `base`.
+
+    A character goes if either took it out, and what either put in stays, theirs before mine.
+    """
+    kept = bytearray(b"\1") * len(base)
+    inserts: dict[int, list[str]] = {}
+    for new in (theirs, mine):
+        shift = 0
+        for splice in difference(base, new):
+            start = splice.index - shift
+            kept[start : start + splice.delete] = bytes(splice.delete)
+            inserts.setdefault(start, []).append(splice.insert)
+            shift += len(splice.insert) - splice.delete
+    parts: list[str] = []
+    for index in range(len(base) + 1):
+        parts += inserts.get(index, ())
+        parts.append(base[index : index + kept[index]] if index < len(base) else "")
+    return "".join(parts)
+
+
 def _lines(text: str) -> list[str]:
     """Split after every line feed and nowhere else, so that joining gives the text again."""
     lines = text.split("\n")

@@ -30,6 +30,7 @@ class Publisher:
         self._notice = notice
         self._edited = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._failure_count = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -43,6 +44,11 @@ class Publisher:
         """Say that there is something to publish."""
         self._edited.set()
 
+    def hurry(self) -> None:
+        """Publish what waits now; what stood in the way is gone."""
+        self._edited.set()
+        self._hurried.set()
+
     async def stop(self) -> None:
         """Publish what is left, and end.
 
@@ -52,7 +58,7 @@ class Publisher:
         if self._task is None:
             return
         self._stopping.set()
-        self._edited.set()
+        self.hurry()
         try:
             await self._task
         finally:
@@ -68,10 +74,13 @@ class Publisher:
                 await self._publish()
 
     async def _pause(self) -> None:
+        if self._stopping.is_set():
+            return
+        self._hurried.clear()
         pause_s = self._interval_s * 2**self._failure_count
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(pause_s, max(BACKOFF_S_MAX, self._interval_s))):
-                await self._stopping.wait()
+                await self._hurried.wait()
 
     async def _publish(self) -> None:
         try:

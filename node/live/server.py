@@ -119,6 +119,10 @@ class LiveServer:
         """What the editors show."""
         return self._session.text
 
+    def publish_now(self) -> None:
+        """Publish what waits without a pause: what stood in the way is gone."""
+        self._publisher.hurry()
+
     async def wait(self) -> None:
         """Wait for a session that cannot go on; without trouble, for ever.
 

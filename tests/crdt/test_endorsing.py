@@ -243,6 +243,17 @@ def test_a_key_cites_the_trunks_end_while_it_may_write_there() -> None:
     assert head_to_cite(account, world.writer.key.public, Capability.MAINTAINER, record) != genesis
 
 
+def test_a_writer_that_can_tell_cites_the_last_entry_it_trusts() -> None:
+    world = World()
+    record, genesis = world.writer.record(), world.account.trunk[-1].id
+    world.grant(key_of("a thief's"))
+    root = world.writer.key.public
+    account = world.account
+    assert head_to_cite(account, root, Capability.MAINTAINER, record, trusted={genesis}) == genesis
+    end = account.trunk[-1].id
+    assert head_to_cite(account, root, Capability.MAINTAINER, record, trusted=set()) == end
+
+
 def test_behind_a_fork_a_delegate_cites_the_entry_that_granted_it() -> None:
     world, one, other = World(), key_of("one"), key_of("other")
     record = world.writer.record()

@@ -169,12 +169,16 @@ class PycrdtEditor:
         end = len(self.text[: at + length].encode())
         del self._text[start:end]
 
+    async def until(self, holds: Callable[[str], bool]) -> None:
+        """Wait until the text is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds(self.text):
+                self._changed.clear()
+                await self._changed.wait()
+
     async def until_text(self, text: str) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                while self.text != text:
-                    self._changed.clear()
-                    await self._changed.wait()
+            await self.until(lambda shown: shown == text)
         except TimeoutError:
             pytest.fail(f"the pycrdt editor shows {self.text!r}, not {text!r}")
 

@@ -206,7 +206,7 @@ async def test_a_node_that_sends_what_does_not_hold_is_not_believed(desk):
             page = {"entries": [], "items": [{"n": 9, "raw": raw}], "next_n": 9, "next_entry": 0}
             return {**page, "done": True}
 
-    copy._client = Liar()
+    copy.pages = copy.pages.through(Liar())
     with pytest.raises(BadAnswer, match="does not hold"):
         copy.refresh()
     assert copy.card().text == "Reads old maps."

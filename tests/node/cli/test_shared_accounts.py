@@ -19,6 +19,7 @@ from crdt import (
     make_operation,
     record_id,
 )
+from node.cli.account_work import complete_accounts
 from node.cli.delegates import numbers_in
 from node.cli.errors import BadUsage
 from node.client import (
@@ -205,7 +206,7 @@ def test_what_the_owner_built_upon_stays_without_being_named(anna: Machine, bob:
 def test_nothing_is_kept_when_nothing_is_to_be(anna: Machine, bob: Machine) -> None:
     key = grant(anna, bob)
     update(bob, "0.2.0")
-    anna("account", "revoke", "anna", "--key", key, "--keep-none")
+    anna("account", "revoke", "anna", "--key", key[:12], "--keep-none")
     assert version(anna) == "0.1.0"
 
 
@@ -385,6 +386,43 @@ def test_a_stolen_root_is_undone_by_the_recovery_key(
     shown = anna.json("account", "show")
     assert (shown["delegates"], shown["epoch"]) == ([], 1)
     assert update(thief, "7.7.7", status=5)["code"] == "no-role"
+
+
+def test_what_honest_people_wrote_after_a_theft_is_kept_when_the_theft_is_undone(
+    anna: Machine, bob: Machine, tmp_path: Path
+) -> None:
+    grant(anna, bob)
+    thief = anna.copy(tmp_path / "thief")
+    thief("account", "delegate", "anna", "--key", "66" * 32, "--as", "maintainer")
+    mine = update(anna, "0.2.0")
+    theirs = update(bob, "0.3.0")
+    theft = update(thief, "6.6.6")
+    found = anna.json("account", "recover", "anna", "--yes", "--exclude", theft["version_id"])
+    assert found["void"] == [theft["version_id"]]
+    assert version(anna) == "0.3.0"
+    assert {mine["version_id"], theirs["version_id"]}.isdisjoint(found["void"])
+
+
+def test_an_operation_on_an_undone_entry_is_kept_when_it_is_named(
+    anna: Machine, tmp_path: Path
+) -> None:
+    second = anna.copy(tmp_path / "second")
+    second("account", "delegate", "anna", "--key", "66" * 32, "--as", "editor")
+    mine = update(second, "0.2.0")
+    _, err = anna("account", "recover", "anna", status=2)
+    assert "Void from then on" in err
+    named = mine["version_id"][:16]
+    anna("account", "recover", "anna", "--yes", "--include", named)
+    assert version(anna) == "0.2.0"
+
+
+def test_the_shell_completes_the_names_of_accounts(
+    anna: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna("account", "create", "bert", "--network", "test")
+    monkeypatch.setenv("HANSA_ACCOUNTS_DIR", str(anna.folder.path))
+    assert complete_accounts("a") == ["anna"]
+    assert complete_accounts("") == ["anna", "bert"]
 
 
 def test_everything_after_an_arrival_is_left_out(anna: Machine, tmp_path: Path) -> None:
