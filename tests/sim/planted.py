@@ -35,7 +35,7 @@ from crdt.operations import ERA_FIRST, Operation, OperationType
 from crdt.registers import Heads, follow
 from crdt.replica import _Batch
 from crdt.vouching import Vouching, past_of
-from tests.sim import attacks, focus, worlds
+from tests.sim import attacks, focus, scenario, worlds
 
 Plant = Callable[[], AbstractContextManager[None]]
 Emphasis = Mapping[attacks.Move, int]
@@ -48,24 +48,36 @@ class Bug:
     Attributes:
         breaks: The rule, in a sentence.
         emphasis: Which attacks show it; none where any world does.
-        by: "worlds" (`focus.py`) or "lives" (whole swarms) show it.
+        steps: Which steps of a life show it; None where worlds alone do (`focus.py`).
+        node_count: How many nodes such a life has: with few, nobody mends what one forgets.
     """
 
     name: str
     breaks: str
     plant: Plant
     emphasis: Emphasis
-    by: str = "worlds"
+    steps: Mapping[scenario.Step, int] | None = None
+    node_count: int = 5
+
+    def run(self, seed: int) -> None:
+        """Play a seed in the way that shows this bug; planted or not.
+
+        Raises:
+            Violation, or whatever the bug makes of it: it is caught.
+        """
+        if self.steps is None:
+            focus.focused(seed, self.emphasis).run()
+        else:
+            scenario.live(seed, self.node_count, 50, emphasis=self.emphasis, more_steps=self.steps)
 
 
 BUGS: dict[str, Bug] = {}
 
 
-def _bug(breaks: str, emphasis: Emphasis | None = None, by: str = "worlds") -> Any:
+def _bug(breaks: str, emphasis: Emphasis | None = None, **life: Any) -> Any:
     def keep(plant: Callable[[], Iterator[None]]) -> Plant:
         made = contextmanager(plant)
-        name = plant.__name__.strip("_")
-        BUGS[name] = Bug(name, breaks, made, emphasis or {}, by)
+        BUGS[plant.__name__] = Bug(plant.__name__, breaks, made, emphasis or {}, **life)
         return made
 
     return keep
@@ -529,8 +541,8 @@ def references_out_of_the_past() -> Iterator[None]:
 
 @_bug(
     "what was dropped below a checkpoint is wanted again when that stops being effective",
-    {worlds.checkpoint: 60, worlds.rotate: 60, worlds.recover: 40, attacks.fork: 20},
-    by="lives",
+    {worlds.put: 30, worlds.checkpoint: 40, worlds.rotate: 40, attacks.fork: 20},
+    steps={scenario.prune: 30, scenario.world_moves: 40},
 )
 def never_unpruned() -> Iterator[None]:
     with swapped((_Batch, "unpruned", lambda _self: ())):
@@ -538,7 +550,8 @@ def never_unpruned() -> Iterator[None]:
 
 
 @_bug(
-    "who passed gossip on does not pay for it (found once: an invalid item that waited)", by="lives"
+    "who passed gossip on does not pay for it (found once: an invalid item that waited)",
+    steps={scenario.blame_an_honest_peer: 20},
 )
 def forwarders_blamed() -> Iterator[None]:
     honest = crdt.Replica.accept
@@ -550,13 +563,17 @@ def forwarders_blamed() -> Iterator[None]:
         yield
 
 
-@_bug("a cursor passes a page of ids only when what it lists is here", by="lives")
+@_bug("a cursor passes a page of ids only when what it lists is here", steps={})
 def pages_skipped() -> Iterator[None]:
     with swapped((crdt.sync.SyncMachine, "_fetch", lambda *_: [])):
         yield
 
 
-@_bug("a cursor moves in the same commit as what was read, or not at all", by="lives")
+@_bug(
+    "a cursor moves in the same commit as what was read, or not at all",
+    steps={scenario.disk_full: 20, scenario.cut: 10},
+    node_count=2,
+)
 def cursors_moved_on_a_failed_commit() -> Iterator[None]:
     honest = crdt.sync.SyncMachine._on_page
 
