@@ -18,6 +18,7 @@ from crdt import (
     Item,
     MalformedBytes,
     NetworkId,
+    Operation,
     OperationId,
     OperationType,
     RecordId,
@@ -29,6 +30,7 @@ from crdt import (
     has_head,
     natural,
     open_account,
+    open_checkpoint,
     open_operation,
     parse_entry,
     unpack_item,
@@ -278,10 +280,10 @@ class _Book:
     def _read(self, item: Item) -> Terms:
         operation = open_operation(item, self._network)
         owner = self._account(operation.account)
-        if operation.type is not OperationType.PUT or operation.account_head not in owner.states:
-            raise MissingEvidence(f"operation {item.id.hex()[:16]} is not its owner's put")
+        if operation.account_head not in owner.states:
+            raise MissingEvidence(f"operation {item.id.hex()[:16]} cites an unknown account entry")
         check_authority(operation, owner)
-        return terms_of(operation, item.body)
+        return terms_of(operation, _facts(operation, item.body))
 
     def _account(self, account: AccountId) -> Account:
         if account not in self._accounts:
@@ -291,6 +293,15 @@ class _Book:
             self._accounts[account] = open_account(items, self._network)
             self._logs[account] = items
         return self._accounts[account]
+
+
+def _facts(operation: Operation, body: bytes) -> bytes:
+    """Return the record that a version states: a put's body, or a checkpoint's facts."""
+    if operation.type is OperationType.CHECKPOINT and not operation.is_tombstone:
+        return open_checkpoint(body).facts
+    if operation.type is not OperationType.PUT:
+        raise MissingEvidence(f"operation {operation.id.hex()[:16]} states no version of a record")
+    return body
 
 
 class _Carried:
