@@ -61,8 +61,10 @@ class Editors:
     edits: list[Edit] = field(default_factory=list)
     mark_count: int = 0
 
-    def edit(self, disk: MemoryDisk, slug: str) -> RefOperation | None:
+    def edit(self, disk: MemoryDisk, slug: str, *, only: str | None = None) -> RefOperation | None:
         """Somebody edits a record as it stands on a disk; None when there is nobody or nothing to.
+
+        With `only`, it is the holder of that key or nobody.
 
         The new operation is in the world, and not yet on the disk.
         """
@@ -73,7 +75,7 @@ class Editors:
             return None
         signers = {
             name: head
-            for name in sorted(self.world.held)
+            for name in sorted(self.world.held if only is None else {only})
             if (head := head_to_cite(account, PublicKey(public(name)), EDITING, record))
         }
         if not signers:

@@ -397,16 +397,20 @@ def signature_not_over_the_record() -> Iterator[None]:
         yield
 
 
-@_bug("the body is the one whose hash was signed", {attacks.replay: 30})
+@_bug("the body is the one whose hash was signed", {focus.other_body: 30})
 def body_hash_unchecked() -> Iterator[None]:
-    honest = crdt.operations._last
+    honest, sha3 = crdt.operations.parse_operation, crdt.sha3
 
-    def last(item: Any, parts: Any) -> Any:
-        if len(parts[-3]) != 32:
-            return honest(item, parts)
-        return {"body_hash": parts[-3], "body_bytes": len(item.body), "timestamp_s": parts[-1]}
+    def parse(item: Any, network: Any) -> Operation:
+        signed = crdt.decode(item.signed.content, bytes_max=4096)[-3]
 
-    with swapped((crdt.operations, "_last", last)):
+        def believed(raw: bytes) -> Any:
+            return signed if raw == item.body else sha3(raw)
+
+        with swapped((crdt.operations, "sha3", believed)):
+            return honest(item, network)
+
+    with swapped((crdt.operations, "parse_operation", parse)):
         yield
 
 
@@ -503,7 +507,7 @@ def cards_by_the_writers_clock() -> Iterator[None]:
 
 
 @_bug("nothing that a void card operation did is done",
-      {worlds.add_delegate: 30, worlds.revoke: 60})  # fmt: skip
+      {focus.strand: 60})  # fmt: skip
 def void_edits_show() -> Iterator[None]:
     with swapped((crdt.cards.documents.CardDocument, "_is_void",
                   lambda self, part: not isinstance(part.content, crdt.CardBody)
@@ -512,7 +516,7 @@ def void_edits_show() -> Iterator[None]:
 
 
 @_bug("text of a void edit is woven as deleted text, so that what others wrote in it stays",
-      {worlds.add_delegate: 30, worlds.revoke: 60})  # fmt: skip
+      {focus.strand: 60})  # fmt: skip
 def void_text_left_out() -> Iterator[None]:
     with swapped((crdt.cards.documents.CardDocument, "_needed", lambda _self, _parts: set())):
         yield
