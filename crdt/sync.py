@@ -339,9 +339,12 @@ class SyncMachine:
             return self._rest(peer, now_ms, self._limits.retry_ms)
         peer.deferred = False
         peer.page, peer.page_done, peer.page_new = cursor, page.done, False
+        if not wanted:
+            return self._finish_page(peer, now_ms)
         for id_ in wanted:
             peer.wanted[id_] = None
-        return self._fetch(peer, now_ms) or self._finish_page(peer, now_ms)
+        # Nothing to send if another fetch is under way: its answer is followed by this one.
+        return self._fetch(peer, now_ms)
 
     def _on_fetched(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
         answer = decode_fetched(raw, self._network)

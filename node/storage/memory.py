@@ -158,12 +158,15 @@ class MemoryStorage:
             next_n = number
             ids.append(item.id)
             raws.append(item.raw)
+        else:
+            next_n = max(n, self.disk.last_n)  # what comes last may have been dropped
         return LogPage(tuple(ids), tuple(raws), next_n, next_n >= self.disk.last_n)
 
     def ids_after(self, n: int, *, count_max: int) -> LogPage:
         """Return only the ids of what arrived after `n`."""
         numbers = sorted(number for number in self.disk.items if number > n)[:count_max]
-        next_n = numbers[-1] if numbers else n
+        is_all = len(numbers) < count_max
+        next_n = max(n, self.disk.last_n) if is_all else numbers[-1]
         ids = tuple(self.disk.items[number].id for number in numbers)
         return LogPage(ids, (), next_n, next_n >= self.disk.last_n)
 

@@ -72,6 +72,11 @@ _UPSERT_RECORD = """
     card_count = excluded.card_count"""
 _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM record_v1 WHERE id = ?"
 _OPERATIONS_AFTER = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"  # noqa: S608 - ours
+_UPSERT_LAST_N = """
+    INSERT INTO meta_v1 (key, value) VALUES ('last_n', ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+PAGE_COUNT_MAX = 4096
+"""Items in a page of the log: what one answer can carry."""
 _OPERATIONS = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n"  # noqa: S608 - ours
 _REGISTERS = "SELECT heads, deleted, tips, era, void_count, card_count, id FROM record_v1"
 _LOG = """
@@ -184,6 +189,8 @@ class SqliteStorage:
         with transaction(self._database, self.path):
             self._database.executemany("DELETE FROM item_v1 WHERE id = ?", [(id_,) for id_ in ids])
             self._database.executemany(_INSERT_PRUNED, [(id_, record) for id_ in ids])
+            # The newest may be among them: its number is not given again.
+            self._database.execute(_UPSERT_LAST_N, (self._last_n,))
 
     def standing(self, slot: bytes) -> SlotStanding | None:
         """Return what stands in a slot."""
@@ -215,19 +222,24 @@ class SqliteStorage:
         raws: list[bytes] = []
         size = 0
         next_n = n
+        is_full = False
         with storage_faults(self.path):
             # The cursor is closed on the way out, or it would keep a read transaction open.
             rows = self._database.execute(
-                "SELECT n, id, raw FROM item_v1 WHERE n > ? ORDER BY n LIMIT 4096", (n,)
+                "SELECT n, id, raw FROM item_v1 WHERE n > ? ORDER BY n LIMIT ?",
+                (n, PAGE_COUNT_MAX),
             )
             for row in rows:
                 size += len(row[2])
                 if raws and size > bytes_max:
+                    is_full = True
                     break
                 next_n = row[0]
                 ids.append(ItemId(row[1]))
                 raws.append(row[2])
             rows.close()
+        if not is_full and len(ids) < PAGE_COUNT_MAX:
+            next_n = max(n, self._last_n)  # what comes last may have been dropped
         return LogPage(tuple(ids), tuple(raws), next_n, next_n >= self._last_n)
 
     def ids_after(self, n: int, *, count_max: int) -> LogPage:
@@ -236,7 +248,8 @@ class SqliteStorage:
             rows = self._database.execute(
                 "SELECT n, id FROM item_v1 WHERE n > ? ORDER BY n LIMIT ?", (n, count_max)
             ).fetchall()
-        next_n: int = rows[-1][0] if rows else n
+        is_all = len(rows) < count_max
+        next_n: int = max(n, self._last_n) if is_all else rows[-1][0]
         return LogPage(tuple(ItemId(row[1]) for row in rows), (), next_n, next_n >= self._last_n)
 
     def commit(self, commit: Commit) -> None:
@@ -406,4 +419,7 @@ def _epoch_of(database: sqlite3.Connection, path: Path | str) -> bytes:
 def _last_n_of(database: sqlite3.Connection, path: Path | str) -> int:
     with storage_faults(path):
         row: tuple[int | None] = database.execute("SELECT max(n) FROM item_v1").fetchone()
-    return row[0] or 0
+        kept: tuple[int] | None = database.execute(
+            "SELECT value FROM meta_v1 WHERE key = 'last_n'"
+        ).fetchone()
+    return max(row[0] or 0, kept[0] if kept else 0)

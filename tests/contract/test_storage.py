@@ -146,6 +146,29 @@ def test_a_superseded_receipt_leaves_a_gap_and_cursors_only_grow(store: Store) -
     assert store.storage.last_n == 4
 
 
+def test_what_was_dropped_leaves_a_gap_at_the_end_too(store: Store) -> None:
+    """Numbers are never given twice, or whoever has read past one would miss what gets it."""
+    puts = [ANN.put(b"one"), ANN.put(b"two", slug="other")]
+    store.accept(ANN.genesis, *puts)
+    store.storage.prune(ANN.record("other"), [OperationId(puts[1].id)])
+    store.reopen()
+    assert store.storage.last_n == 3
+    store.accept(ANN.put(b"three", slug="more"))
+    assert store.storage.items_after(3, bytes_max=MIB).next_n == 4
+
+
+def test_a_page_that_ends_in_a_gap_is_done(store: Store) -> None:
+    puts = [ANN.put(b"one"), ANN.put(b"two", slug="other")]
+    store.accept(ANN.genesis, *puts)
+    store.storage.prune(ANN.record("other"), [OperationId(puts[1].id)])
+    for after_n in (0, 2, 3):
+        for page in (
+            store.storage.items_after(after_n, bytes_max=MIB),
+            store.storage.ids_after(after_n, count_max=9),
+        ):
+            assert (page.done, page.next_n) == (True, 3)
+
+
 def test_cursors_move_with_the_commit(store: Store) -> None:
     assert store.storage.cursor(PEER) is None
     store.storage.commit(Commit(cursors={PEER: Cursor(b"e" * 16, 7)}))

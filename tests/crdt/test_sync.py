@@ -141,6 +141,29 @@ def test_a_page_of_ids_is_passed_only_when_its_items_are_here() -> None:
     assert put.id in bench.disk.numbers
 
 
+@pytest.mark.parametrize("fetch_fails", [False, True])
+def test_a_page_of_ids_waits_for_a_fetch_that_was_under_way(fetch_fails: bool) -> None:
+    """Found by a life (seed 47): the cursor passed it, and then the fetch failed."""
+    bench = Bench()
+    bench.answer(bench.connect(), page())
+    put = ANN.put()
+    bench.now_ms += 40_000
+    ask = only(bench(Heartbeat()), SendRequest)
+    announced = GossipReceived(OTHER, PEER, encode_have([ANN.genesis.id], NETWORK))
+    fetch = only(bench(announced), SendRequest)
+    assert not bench.answer(ask, page(ids=(put.id,)))
+    assert PEER not in bench.disk.cursors or bench.disk.cursors[PEER].n == 0
+    if fetch_fails:
+        bench(RequestFailed(PEER, fetch.request, "timeout"))
+        bench.now_ms += 40_000
+        assert asked(only(bench(Heartbeat()), SendRequest)).after_n == 0  # type: ignore[union-attr]
+        return
+    rest = only(bench.answer(fetch, encode_fetched([ANN.genesis.raw], (), NETWORK)), SendRequest)
+    assert asked(rest) == Fetch((put.id,))
+    bench.answer(rest, encode_fetched([put.raw], (), NETWORK))
+    assert bench.disk.cursors[PEER].n == 1
+
+
 def test_what_another_peer_is_sending_is_waited_for_once() -> None:
     bench = Bench()
     bench.answer(bench.connect(), page())

@@ -85,9 +85,8 @@ def _check_new(node: SimNode, watch: Watch) -> None:
             continue
         if account in watch.people and watch.signed.get(item.id) != item.raw:
             raise Violation("unauthentic", f"{node.name} has {item.id.hex()[:8]}: nobody signed it")
-        late = [
-            one for one in cited if disk.numbers.get(one, n if one not in node.dropped else 0) >= n
-        ]  # type: ignore[call-overload]
+        earlier = {one for one in cited if disk.numbers.get(one, n) < n}  # type: ignore[call-overload]
+        late = set(cited) - earlier - node.dropped
         if late:
             raise Violation("effect before cause", f"{item.id.hex()[:8]} on {node.name}")
     watch.seen[node.name] = {n: item.id for n, item in disk.items.items()}

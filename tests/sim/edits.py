@@ -1,4 +1,4 @@
-"""Honest people who edit cards for real, each at a desk that may be offline; and what must come of it.
+"""Honest people who edit cards for real, each where they are; and what must come of it.
 
 Every character that an editor inserts is inserted once in a whole world. So what a card has to say
 is known without weaving anything: the characters of effective edits less those that effective
@@ -61,8 +61,10 @@ class Editors:
     edits: list[Edit] = field(default_factory=list)
     mark_count: int = 0
 
-    def edit(self, disk: MemoryDisk, slug: str) -> RefOperation | None:
+    def edit(self, disk: MemoryDisk, slug: str, *, only: str | None = None) -> RefOperation | None:
         """Somebody edits a record as it stands on a disk; None when there is nobody or nothing to.
+
+        With `only`, it is the holder of that key or nobody.
 
         The new operation is in the world, and not yet on the disk.
         """
@@ -73,7 +75,7 @@ class Editors:
             return None
         signers = {
             name: head
-            for name in sorted(self.world.held)
+            for name in sorted(self.world.held if only is None else {only})
             if (head := head_to_cite(account, PublicKey(public(name)), EDITING, record))
         }
         if not signers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgpack  # noqa: TID251 - to spell what `crdt.wire` never would
 
@@ -18,6 +18,7 @@ from crdt.items import ItemKind
 from node.storage.memory import MemoryDisk
 from tests.crdt import reference as ref
 from tests.crdt.replicas import accept
+from tests.sim import worlds
 from tests.sim.attacks import MOVES, Move, old_heads
 from tests.sim.edits import Editors, cards_on, check_cards, check_equal_cards
 from tests.sim.press import Print, key_of
@@ -28,31 +29,67 @@ ITEM_COUNT_MAX = 26
 
 
 @dataclass
-class Desks:
-    """Where a world's editors sit: replicas that are brought up to date now and then."""
+class EditedWorld(World):
+    """A world with people who edit cards, at desks that hear of the rest now and then."""
 
-    editors: Editors
-    seats: list[Node] = field(default_factory=list)
-
-    def sit_down(self, count: int) -> None:
-        for number in range(count):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.editors = Editors(self)
+        self.desks: list[Node] = []
+        for number in range(3):
             disk = MemoryDisk(b"desk %010d" % number + b"\0")
-            self.seats.append(Node(f"desk {number}", disk, new_replica(disk)))
+            self.desks.append(Node(f"desk {number}", disk, new_replica(disk)))
 
-    def edit(self, world: World) -> bool:
-        """Somebody edits at a desk, perhaps one that has not heard of the latest."""
-        rng = world.rng
-        if not self.seats:
-            self.sit_down(3)
-        seat = rng.choice(self.seats)
-        if not seat.disk.items or rng.random() < 0.4:
-            items = [one.item for one in world.made if one.what and not one.withheld]
-            accept(seat.replica, *items)  # type: ignore[arg-type]
-        made = self.editors.edit(seat.disk, world.pick_slug())
+    def bring(self, desk: Node) -> None:
+        """Bring a desk all that is not withheld."""
+        items = [one.item for one in self.made if one.what and not one.withheld]
+        accept(desk.replica, *items)  # type: ignore[arg-type]
+
+    def edit_at(self, desk: Node, slug: str, *, only: str | None = None) -> bool:
+        made = self.editors.edit(desk.disk, slug, only=only)
         if made is None:
             return False
-        accept(seat.replica, world.made[-1].item)  # type: ignore[arg-type]
+        accept(desk.replica, self.made[-1].item)  # type: ignore[arg-type]
         return True
+
+
+def edit(world: World) -> bool:
+    """Somebody edits at a desk, perhaps one that has not heard of the latest."""
+    assert isinstance(world, EditedWorld)
+    desk = world.rng.choice(world.desks)
+    if not desk.disk.items or world.rng.random() < 0.4:
+        world.bring(desk)
+    return world.edit_at(desk, world.pick_slug())
+
+
+def strand(world: World) -> bool:
+    """One delegate edits in the text of another, who is then revoked with nothing kept."""
+    assert isinstance(world, EditedWorld)
+    view = world.look(may_lag=False)
+    root = world.names[ref.account_now(view.entries).root]
+    if root not in world.held or ref.is_frozen(view.entries):
+        return False
+    names = [world.new_key("delegate", honest=True) for _ in range(2)]
+    for name in names:
+        head = newest_head(world.look(may_lag=False))
+        world.enter(ref.ADD_KEY, head, root, name, capabilities=ref.EDITOR, honest=True)
+    for name in (names[0], names[0], names[1], names[1]):
+        world.bring(world.desks[0])
+        world.edit_at(world.desks[0], SLUGS[0], only=name)
+    head = newest_head(world.look(may_lag=False))
+    world.enter(ref.REVOKE, head, root, names[0], honest=True)
+    return True
+
+
+def other_body(world: World) -> bool:
+    """A signed write with another body of the same length."""
+    items = [one.item for one in world.made if one.item is not None and one.what is not None]
+    bodies = [item for item in items if item.body]
+    if bodies:
+        item = world.rng.choice(bodies)
+        body = bytes([item.body[0] ^ 1]) + item.body[1:]
+        world.spoil(b"another body", pack_item(ItemKind.OPERATION, item.signed, body))
+    return bool(bodies)
 
 
 def respell(world: World) -> bool:
@@ -145,7 +182,7 @@ BAD_FIELDS: Mapping[int, tuple] = {
 }
 """Per field of an operation, values that break check A, or check B of a first put."""
 MORE_MOVES: Mapping[Move, int] = {
-    respell: 2, squat_by_id: 1, loosely_spelt: 1, unknown_by_root: 2, malformed: 3,
+    respell: 2, other_body: 2, squat_by_id: 1, loosely_spelt: 1, unknown_by_root: 2, malformed: 3,
 }  # fmt: skip
 EDIT_WEIGHT = 25
 
@@ -185,20 +222,17 @@ class CardSchedule(Schedule):
 
 def focused(seed: int, emphasis: Mapping[Move, int] | None = None) -> CardSchedule:
     """Draw a world with real edits and its deliveries; emphasis is added to the moves' weights."""
-    world = World(seed, Print())
-    desks = Desks(Editors(world))
+    world = EditedWorld(seed, Print())
     rng = world.rng
-    weights = {**MOVES, **MORE_MOVES}
+    weights = {**MOVES, **MORE_MOVES, edit: EDIT_WEIGHT, strand: 2}
     for move, more in (emphasis or {}).items():
         weights[move] = weights.get(move, 0) + more
-    edit = _named_edit(desks)
-    weights[edit] = EDIT_WEIGHT
-    for move in list(weights)[:1] + [edit]:
+    for move in (worlds.put, edit):
         make(world, move)
     for _ in range(rng.randint(6, 22)):
         if len(world.made) < ITEM_COUNT_MAX:
             make(world, rng.choices(list(weights), list(weights.values()))[0])
-    return _delivered(seed, world, desks.editors)
+    return _delivered(seed, world)
 
 
 def make(world: World, move: Move) -> None:
@@ -208,18 +242,11 @@ def make(world: World, move: Move) -> None:
         world.moves.append(f"{move.__name__} x{len(world.made) - before}")
 
 
-def _named_edit(desks: Desks) -> Move:
-    def edit(world: World) -> bool:
-        return desks.edit(world)
-
-    return edit
-
-
-def _delivered(seed: int, world: World, editors: Editors) -> CardSchedule:
+def _delivered(seed: int, world: EditedWorld) -> CardSchedule:
     rng = random.Random(f"focused {seed}")
     nodes = []
     for number in range(3):
         disk = MemoryDisk(b"epoch %09d" % number + b"\0")
         nodes.append(Node(f"n{number}", disk, new_replica(disk)))
     nodes[-1].prunes = rng.random() < 0.4
-    return CardSchedule(seed, world, rng, nodes, editors=editors)
+    return CardSchedule(seed, world, rng, nodes, editors=world.editors)

@@ -1,4 +1,4 @@
-"""Lies in every field: valid bytes taken apart, one value of them changed, and put together again."""
+"""Lies in every field: valid bytes taken apart, one value changed, and put together again."""
 
 from __future__ import annotations
 

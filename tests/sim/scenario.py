@@ -86,16 +86,18 @@ def live(
     step_count: int = 60,
     *,
     emphasis: Mapping[Move, int] | None = None,
+    more_steps: Mapping[Step, int] | None = None,
 ) -> Life:
     """Run one life; raises Violation when a checker finds something.
 
-    Node n0 is honest, keeps everything, and stays reachable in the end; up to a third of the others
-    lie.
+    Emphasis and more steps are added to the weights by which moves and steps are drawn. Node n0 is
+    honest, keeps everything, and stays reachable in the end; up to a third of the others lie.
     """
     living = Living.born(seed, node_count, emphasis or {})
     steps = Counter[str]()
+    weights = Counter(STEPS) + Counter(more_steps or {})
     for _ in range(step_count):
-        step = living.rng.choices(list(STEPS), list(STEPS.values()))[0]
+        step = living.rng.choices(list(weights), list(weights.values()))[0]
         step(living)
         steps[step.__name__] += 1
         living.swarm.run(living.rng.randint(1, 500))
@@ -213,8 +215,11 @@ class Living:
         for made in self.late:
             assert made.item is not None
             self.publish(PeerId("n0"), [made.item])
+        # A late joiner is a second chance for whoever skipped something: look without it, too.
+        swarm.run(200_000)
+        check_agreement(swarm)
         swarm.add_node()
-        swarm.run(400_000)
+        swarm.run(200_000)
         check_safety(swarm, self.watch)
         check_agreement(swarm)
         check_digests(swarm)
@@ -252,7 +257,7 @@ def _drawn(swarm: Swarm) -> Options:
         if rng.random() < 0.5:
             clock = Clock(rng.uniform(0.9, 1.1), rng.choice((0, 5_000, 86_400_000)))
             swarm.nodes[name].clock = clock
-    pruning = tuple(name for name in others if name not in liars and rng.random() < 0.3)
+    pruning = tuple(name for name in others if name not in liars and rng.random() < 0.4)
     return Options(
         swarm.weather,
         {name: liar.__name__ for name, liar in liars.items()},
@@ -273,6 +278,8 @@ def _ops(*raws: bytes) -> bytes:
 
 
 # One step of a life each
+
+Step = Callable[[Living], None]
 
 
 def creators_write(life: Living) -> None:
@@ -416,7 +423,7 @@ def time_passes(life: Living) -> None:
     life.swarm.run(life.rng.randint(100, 20_000))
 
 
-STEPS: Mapping[Callable[[Living], None], int] = {
+STEPS: Mapping[Step, int] = {
     creators_write: 15, world_moves: 28, editors_edit: 14, crash: 5, restart: 7, cut: 4,
     cut_one_way: 3, disk_full: 3, die_while_writing: 4, clock_jumps: 2, prune: 4,
     lie_in_a_field: 3, flood: 1, blame_an_honest_peer: 1, time_passes: 8,

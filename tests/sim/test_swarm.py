@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import crdt.replica
-import crdt.sync
-from crdt import Effect, Item, PeerId, RecordChange, encode
-from crdt.progress import PeerProgress
-from crdt.replica import _Batch
-from node.storage.memory import MemoryStorage
-from tests.sim.checkers import check_agreement, check_safety, views
+from crdt import Item, PeerId, RemoteFault, encode, unpack_item
+from tests.crdt.replicas import accept, new_replica
+from tests.sim import worlds
+from tests.sim.checkers import Watch, check_agreement, check_safety, views
+from tests.sim.disks import Torn, copy_of
 from tests.sim.independent import Violation
 from tests.sim.liars import LIARS
-from tests.sim.scenario import live
-from tests.sim.swarm import Swarm, Weather
+from tests.sim.mutations import mutated_item
+from tests.sim.scenario import live, prune
+from tests.sim.swarm import Clock, Swarm, Weather
 from tests.writers import NETWORK, Writer
 
 N0, N1, N2 = PeerId("n0"), PeerId("n1"), PeerId("n2")
 ANN = Writer("ann")
+ERAS = {worlds.put: 30, worlds.checkpoint: 40, worlds.rotate: 40}
+"""Moves that make eras, and end them."""
 
 
 def chain(count: int, body: bytes = b"body") -> list[Item]:
@@ -219,57 +222,137 @@ def test_who_gossips_a_cause_does_not_pay_for_what_waited_for_it() -> None:
     assert {peer for _, peer, _ in swarm.dropped} == {N1}
 
 
-def any_life_fails() -> bool:
-    for seed in range(1, 30):
-        try:
-            live(seed, 4, 40)
-        except AssertionError:
-            return True
-    return False
+def test_what_one_does_not_hear_comes_when_it_does() -> None:
+    swarm = Swarm(1, 2)
+    swarm.run(1_000)
+    swarm.cut_one_way(N0, N1)
+    swarm.publish(N0, chain(3))
+    swarm.publish(N1, [ANN.genesis, ANN.put(b"other", slug="other")])
+    swarm.run(60_000)
+    assert not swarm.nodes[N1].disk.records.get(ANN.record())
+    assert ANN.record("other") in swarm.nodes[N0].disk.records
+    swarm.heal()
+    swarm.run(120_000)
+    check_agreement(swarm)
 
 
-def test_a_planted_fold_of_winners_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bug the rule warns of: whoever shows goes on showing while it is a head."""
-    honest = _Batch.changes
-
-    def sticky(batch: _Batch) -> tuple[RecordChange, ...]:
-        storage = batch._replica.storage
-        assert isinstance(storage, MemoryStorage)
-        changes: list[RecordChange] = []
-        for change in honest(batch):
-            before = storage.disk.records.get(change.record)
-            heads = change.register.heads
-            if before is None or before.register.winner not in heads:
-                changes.append(change)
-                continue
-            winner = before.register.winner
-            others = tuple(head for head in heads if head != winner)
-            register = replace(
-                change.register, winner=winner, conflicts=others, deleted=before.register.deleted
-            )
-            changes.append(RecordChange(change.record, before.operation, register))
-        return tuple(changes)
-
-    monkeypatch.setattr(_Batch, "changes", sticky)
-    assert any_life_fails()
+@pytest.mark.parametrize("torn", list(Torn))
+def test_a_node_that_dies_in_a_commit_has_all_of_it_or_nothing(torn: Torn) -> None:
+    swarm = Swarm(1, 2)
+    swarm.run(1_000)
+    swarm.nodes[N0].fate.next_commit = torn
+    assert swarm.publish(N0, chain(2)) == ()
+    assert swarm.nodes[N0].machine is None
+    assert len(swarm.nodes[N0].disk.items) == (3 if torn is Torn.WHOLE else 0)
+    swarm.heal()
+    swarm.run(120_000)
+    check_safety(swarm)
+    check_agreement(swarm)
+    assert len(swarm.nodes[N1].disk.items) == len(swarm.nodes[N0].disk.items)
 
 
-def test_a_planted_skip_of_what_a_page_lists_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(_self: object, _peer: PeerProgress, _now_ms: int) -> list[Effect]:
-        return []
+def test_clocks_that_differ_and_jump_hold_nobody_up() -> None:
+    swarm = Swarm(1, 3)
+    swarm.nodes[N1].clock = Clock(0.9, 86_400_000)
+    swarm.nodes[N2].clock = Clock(1.1)
+    swarm.publish(N0, chain(3))
+    for name in (N1, N2, N0):
+        swarm.run(1_000)
+        swarm.jump(name, 3_600_000)
+    swarm.publish(N1, [ANN.put(b"late", slug="late")])
+    swarm.run(60_000)
+    check_agreement(swarm)
 
-    monkeypatch.setattr(crdt.sync.SyncMachine, "_fetch", never)
-    assert any_life_fails()
+
+def test_pruned_nodes_show_the_same() -> None:
+    """Found: a page of a store whose newest items were dropped was never done."""
+    lives = [live(seed, 4, 60, emphasis=ERAS, more_steps={prune: 30}) for seed in range(5)]
+    assert any(one.options.pruning for one in lives)
 
 
-def test_a_planted_unchecked_signature_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crdt.replica, "open_operation", lambda item, network: ANN.opened(item))
+# The checkers
+
+
+def test_a_disk_that_is_one_commit_older_is_a_loss() -> None:
+    """The worst that a disk can do is to forget what it said is safe."""
     swarm = Swarm(1, 1)
-    put = ANN.put()
-    forged = crdt.pack_item(put.kind, crdt.Signed(put.signed.content, b"\0" * 64), put.body)
-    swarm.publish(N0, [ANN.genesis, forged])
-    with pytest.raises(Violation, match="unauthentic"):
+    swarm.publish(N0, chain(1))
+    older = copy_of(swarm.nodes[N0].disk)
+    swarm.publish(N0, chain(2))
+    check_safety(swarm)
+    swarm.crash(N0)
+    swarm.nodes[N0].disk = older
+    swarm.start(N0)
+    with pytest.raises(Violation, match="lost"):
         check_safety(swarm)
+
+
+def test_a_loss_is_a_loss_though_another_node_has_it() -> None:
+    swarm = Swarm(1, 2)
+    swarm.run(1_000)
+    older = copy_of(swarm.nodes[N0].disk)
+    swarm.publish(N0, chain(1))
+    swarm.run(1_000)
+    check_safety(swarm)
+    swarm.nodes[N0].disk = older
+    with pytest.raises(Violation, match="lost"):
+        check_safety(swarm)
+
+
+def test_an_item_in_other_bytes_is_noticed() -> None:
+    swarm, watch = Swarm(1, 1), Watch()
+    put = ANN.put()
+    for item in (ANN.genesis, put):
+        watch.note(item, ANN.account)
+    swarm.publish(N0, [ANN.genesis, put])
+    disk = swarm.nodes[N0].disk
+    check_safety(swarm, watch)
+    (n,) = (n for n, item in disk.items.items() if item.id == put.id)
+    disk.items[n] = replace(put, raw=b"\xdc\x00\x05" + put.raw[1:])
+    with pytest.raises(Violation, match="unauthentic"):
+        check_safety(swarm, Watch(watch.signed, watch.people))
+
+
+def test_an_effect_without_its_cause_is_noticed() -> None:
+    swarm = Swarm(1, 1)
+    swarm.publish(N0, chain(2))
+    disk = swarm.nodes[N0].disk
+    swarm.nodes[N0].acknowledged.clear()
+    del disk.items[disk.numbers.pop(chain(1)[1].id)]
+    with pytest.raises(Violation, match="effect before cause"):
+        check_safety(swarm)
+
+
+def test_equal_sets_that_show_different_states_are_noticed() -> None:
+    swarm = Swarm(1, 2)
+    swarm.publish(N0, chain(2))
+    swarm.run(1_000)
+    check_safety(swarm)
+    records = swarm.nodes[N1].disk.records
+    change = records[ANN.record()]
+    records[ANN.record()] = replace(change, register=replace(change.register, deleted=True))
+    with pytest.raises(Violation, match="divergence"):
+        check_safety(swarm)
+
+
+def test_an_honest_peer_that_was_dropped_is_noticed() -> None:
+    swarm = Swarm(1, 2)
+    swarm.dropped.append((N0, N1, "no reason"))
+    with pytest.raises(Violation, match="honest peer dropped"):
+        check_safety(swarm)
+
+
+def test_no_mutation_of_an_item_is_admitted() -> None:
+    rng = random.Random(5)
+    items = [*chain(3), ANN.delete(cites=(chain(3)[-1],))]
+    for _ in range(500):
+        raw = mutated_item(rng.choice(items).raw, rng)
+        assert raw not in {item.raw for item in items}
+        replica = new_replica()
+        accept(replica, *items[:2])
+        with suppress(RemoteFault):
+            accepted = accept(replica, unpack_item(raw))
+            assert accepted.admitted == ()
 
 
 def test_views_leave_liars_out() -> None:
