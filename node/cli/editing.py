@@ -64,9 +64,12 @@ def edit(session: Session, plural: str, reference: str, changes: Changes) -> Non
     copy = open_copy(session, plural, reference, account)
     own = account.key.public
     before = page_of(copy.card(), own)
-    after = _typed(session, before) if changes.is_empty else changed(before, changes)
-    item = copy.edit(difference(before, after, own), account.key, now_s=_now_s())
-    copy.publish()
+    if changes.is_empty:
+        item = _edit_by_hand(session, copy, before, account)
+    else:
+        after = changed(before, changes)
+        item = copy.edit(difference(before, after, own), account.key, now_s=_now_s())
+        copy.publish()
     _report(session, reference, item, copy)
 
 
@@ -209,16 +212,19 @@ def read(text: str) -> Page:
     return Page(parts[2], sorted(set(cast("list[str]", tags))), cast("dict[str, Any]", evaluations))
 
 
-def _typed(session: Session, before: Page) -> Page:
-    """Return what a person made of a page in their editor.
+def _edit_by_hand(
+    session: Session, copy: RecordCopy, before: Page, account: CreatorAccount
+) -> Item | None:
+    """Open the user's editor, and publish what changed; what cannot be sent is kept in a file.
 
     Raises:
         BadUsage: nobody is there to edit, or the editor left nothing usable.
+        HansaError: it could not be signed or published.
     """
     import sys
 
-    import click
-
+    from crdt import HansaError
+    from node.cli.editor import edited, kept
     from node.cli.errors import BadUsage
 
     if session.options.as_json or not sys.stdin.isatty():
@@ -227,15 +233,20 @@ def _typed(session: Session, before: Page) -> Page:
             " --eval NAME=VALUE, or use --live"
         )
     opened = written(before)
+    left = edited(opened)
+    if left == opened:
+        return None
     try:
-        left = click.edit(opened, extension=".md", require_save=False)
-    except click.ClickException as error:
-        raise BadUsage(f"{error.message}; set EDITOR to an editor that is there") from error
-    if left is None:
-        return before
-    if not before.text.endswith("\n") and left.endswith("\n"):
-        left = left.removesuffix("\n")  # editors end the last line by themselves
-    return read(left)
+        text = left
+        if not before.text.endswith("\n") and left.endswith("\n"):
+            text = left.removesuffix("\n")  # editors end the last line by themselves
+        change = difference(before, read(text), account.key.public)
+        item = copy.edit(change, account.key, now_s=_now_s())
+        copy.publish()
+    except HansaError:
+        session.screen.note(f"What you wrote is kept in {kept(left)}")
+        raise
+    return item
 
 
 def _report(session: Session, reference: str, item: Item | None, copy: RecordCopy) -> None:
