@@ -383,7 +383,7 @@ def flood(life: Living) -> None:
 
 
 def _orphans(rng: random.Random, eve: Writer) -> list[list[bytes]]:
-    """Writes that wait for what nobody has, in frames of thirty."""
+    """Writes that wait for what nobody has, in frames of sixty."""
     return [
         [
             make_operation(
@@ -399,7 +399,7 @@ def _orphans(rng: random.Random, eve: Writer) -> list[list[bytes]]:
                 body=b"orphan",
                 timestamp_s=0,
             ).raw
-            for _ in range(30)
+            for _ in range(60)
         ]
         for _ in range(5)
     ]
