@@ -150,6 +150,9 @@ class Living:
         return [name for name in self.up if not self.swarm.nodes[name].is_honest]
 
     def some_node(self) -> PeerId:
+        """Return one that is up; when all have died, the first one is started again."""
+        if not self.up:
+            self.swarm.start(PeerId("n0"))
         return self.rng.choice(self.up)
 
     # What people sign
@@ -313,7 +316,7 @@ def editors_edit(life: Living) -> None:
 
 def crash(life: Living) -> None:
     if len(life.up) > 1:
-        life.swarm.crash(life.some_node())
+        life.swarm.crash(life.rng.choice(life.up))
 
 
 def restart(life: Living) -> None:
@@ -380,7 +383,7 @@ def flood(life: Living) -> None:
 
 
 def _orphans(rng: random.Random, eve: Writer) -> list[list[bytes]]:
-    """Writes that wait for what nobody has, in frames of thirty."""
+    """Writes that wait for what nobody has, in frames of sixty."""
     return [
         [
             make_operation(
@@ -396,7 +399,7 @@ def _orphans(rng: random.Random, eve: Writer) -> list[list[bytes]]:
                 body=b"orphan",
                 timestamp_s=0,
             ).raw
-            for _ in range(30)
+            for _ in range(60)
         ]
         for _ in range(5)
     ]

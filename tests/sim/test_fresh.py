@@ -15,7 +15,6 @@ from tests.sim.schedules import play
 SHARE_S = float(os.environ.get("HANSA_SIM_SECONDS", "60"))
 """For all three together, on one core."""
 WORLDS_SHARE, CARDS_SHARE, LIVES_SHARE = 0.4, 0.3, 0.3
-STEP = 9
 
 
 def fresh_base() -> int:
