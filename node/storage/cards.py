@@ -8,7 +8,6 @@ the others the store has a snapshot to go on from (`card_v1`), written by who fo
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -21,15 +20,22 @@ from crdt import (
     RecordId,
     Register,
     SeedOf,
+    WeighedCache,
     Written,
     card_parts,
+    card_parts_since,
     resolve,
 )
+from crdt.cards.updates import content_bytes_of, pieces_of
 
-DOCUMENT_COUNT_MAX = 64
-"""A live document costs 7 to 27 KB (crdt.md), one of the largest cards 20 MB."""
-CONTENT_COUNT_MAX = 1024
-"""Contents are small: a description, some tags, some evaluations."""
+DOCUMENT_BYTES_MAX = 64 << 20
+"""Some 2000 documents of 30 KB, or 3 of the largest cards."""
+CONTENT_BYTES_MAX = 16 << 20
+"""A description, some tags, some evaluations: 4 MiB in the largest cards."""
+_DOCUMENT_BYTES = 8192
+"""An empty document; one costs 7 to 27 KB in practice."""
+_PIECE_BYTES = 512
+"""What a struct or a range takes: as it was read, where it is woven, and in the engine."""
 
 
 class CardKey(NamedTuple):
@@ -71,8 +77,8 @@ class CardSource(Protocol):
         """Return what its card would be derived from now."""
         ...
 
-    def written(self, record: RecordId) -> list[Written]:
-        """Return every operation of a record with its body."""
+    def written(self, record: RecordId, after_n: int = 0) -> list[Written]:
+        """Return the operations of a record that arrived after `after_n`, with their bodies."""
         ...
 
     def account(self, account: AccountId) -> Account | None:
@@ -86,9 +92,17 @@ class CardSource(Protocol):
 
 @dataclass(slots=True)
 class _Shelved:
+    """A document with what it is of.
+
+    Attributes:
+        era: The record's, if all of its operations counted then; None if some were void.
+    """
+
     key: CardKey
+    era: bytes | None
     parts: list[CardPart]
     document: CardDocument
+    bytes: int
 
 
 class CardShelf:
@@ -97,8 +111,10 @@ class CardShelf:
     def __init__(self, source: CardSource, seed_of: SeedOf) -> None:
         self._source = source
         self._seed_of = seed_of
-        self._contents: OrderedDict[RecordId, tuple[CardKey, Card]] = OrderedDict()
-        self._documents: OrderedDict[RecordId, _Shelved] = OrderedDict()
+        self._contents: WeighedCache[RecordId, tuple[CardKey, Card]] = WeighedCache(
+            CONTENT_BYTES_MAX
+        )
+        self._documents: WeighedCache[RecordId, _Shelved] = WeighedCache(DOCUMENT_BYTES_MAX)
 
     def card(self, record: RecordId) -> Card | None:
         """Return what a record's card says; None when its description and tags are its facts'.
@@ -112,7 +128,6 @@ class CardShelf:
         key = self._source.card_key(record)
         known = self._contents.get(record)
         if known is not None and known[0] == key:
-            self._contents.move_to_end(record)
             return known[1]
         row = self._source.card_row(record)
         if row is not None and row.key == key:
@@ -141,22 +156,50 @@ class CardShelf:
         return CardRow(key, content, len(shelved.parts), shelved.document.snapshot())
 
     def _keep(self, record: RecordId, key: CardKey, content: Card) -> Card:
-        self._contents[record] = (key, content)
-        self._contents.move_to_end(record)
-        while len(self._contents) > CONTENT_COUNT_MAX:
-            self._contents.popitem(last=False)
+        self._contents.put(record, (key, content), _content_bytes(content))
         return content
 
     def _document(self, record: RecordId, key: CardKey, row: CardRow | None) -> _Shelved:
         shelved = self._documents.get(record)
         if shelved is None or shelved.key != key:
-            parts = self._parts(record)
-            document = _grown(shelved, parts) or _restored(row, parts) or CardDocument.of(parts)
-            shelved = self._documents[record] = _Shelved(key, parts, document)
-        self._documents.move_to_end(record)
-        while len(self._documents) > DOCUMENT_COUNT_MAX:
-            self._documents.popitem(last=False)
+            # What is shelved may grow, and is not to be used again if that fails.
+            self._documents.drop(record)
+            register = self._source.register(record)
+            assert register is not None, "a known record has a state"
+            era = None if register.void_count else register.era
+            shelved = self._longer(record, shelved, key, era) or self._anew(record, row, key, era)
+            self._documents.put(record, shelved, shelved.bytes)
         return shelved
+
+    def _longer(
+        self, record: RecordId, shelved: _Shelved | None, key: CardKey, era: bytes | None
+    ) -> _Shelved | None:
+        """Return what is shelved with what arrived since, looking at that alone; None if amiss.
+
+        That is enough while every operation of the era counts: so it did, and so it does.
+        """
+        if (
+            shelved is None
+            or era is None
+            or (era, key.entry_count) != (shelved.era, shelved.key.entry_count)
+        ):
+            return None
+        new = card_parts_since(shelved.parts, self._source.written(record, shelved.key.last_n), era)
+        if new is None:
+            return None
+        document = shelved.document.extended(new)
+        if document is None:
+            return None
+        size = shelved.bytes + sum(map(_part_bytes, new))
+        return _Shelved(key, era, [*shelved.parts, *new], document, size)
+
+    def _anew(
+        self, record: RecordId, row: CardRow | None, key: CardKey, era: bytes | None
+    ) -> _Shelved:
+        parts = self._parts(record)
+        document = _restored(row, parts) or CardDocument.of(parts)
+        size = _DOCUMENT_BYTES + sum(map(_part_bytes, parts))
+        return _Shelved(key, era, parts, document, size)
 
     def _parts(self, record: RecordId) -> list[CardPart]:
         written = self._source.written(record)
@@ -167,15 +210,13 @@ class CardShelf:
         return card_parts(written, resolution, self._seed_of)
 
 
-def _grown(shelved: _Shelved | None, parts: list[CardPart]) -> CardDocument | None:
-    """Return a document that is here already, grown by what is new at its end."""
-    if shelved is None or _names(parts[: len(shelved.parts)]) != _names(shelved.parts):
-        return None
-    return shelved.document.extended(parts[len(shelved.parts) :])
+def _part_bytes(part: CardPart) -> int:
+    return _PIECE_BYTES * (1 + pieces_of(part.update)) + 4 * content_bytes_of(part.update)
 
 
-def _names(parts: list[CardPart]) -> list[tuple[bytes, bool]]:
-    return [(part.id, part.effective) for part in parts]
+def _content_bytes(content: Card) -> int:
+    evals = sum(len(str(entries)) for entries in content.evals.values())
+    return 1024 + 4 * (len(content.text) + sum(map(len, content.tags)) + evals)
 
 
 def _restored(row: CardRow | None, parts: list[CardPart]) -> CardDocument | None:

@@ -260,10 +260,10 @@ class MemoryStorage:
         last_n = max((self.disk.numbers[ItemId(one.id)] for one in mine), default=0)
         return CardKey(last_n, len(entries))
 
-    def written(self, record: RecordId) -> list[Written]:
-        """Return every operation of a record with its body, in order of arrival."""
-        ids = [ItemId(one.id) for one in self.record_operations(record)]
-        items = [self.disk.items[n] for n in sorted(self.disk.numbers[id_] for id_ in ids)]
+    def written(self, record: RecordId, after_n: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after_n`, with bodies, in order."""
+        numbers = [self.disk.numbers[ItemId(one.id)] for one in self.record_operations(record)]
+        items = [self.disk.items[n] for n in sorted(numbers) if n > after_n]
         return [Written(self.disk.operations[OperationId(item.id)], item.body) for item in items]
 
     def card_row(self, record: RecordId) -> CardRow | None:
