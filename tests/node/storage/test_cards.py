@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from crdt import (
     CardDocument,
+    CardPart,
     Item,
     Operation,
     OperationId,
@@ -20,6 +21,7 @@ from crdt import (
     Seed,
     Written,
     card_parts,
+    open_card,
 )
 from crdt.cards import encode_card
 from crdt.cards.updates import GC, STRING, Struct, Update, string_content
@@ -112,11 +114,18 @@ def test_what_comes_when_a_card_is_full_is_read_as_far_as_its_table() -> None:
     resolution = Resolution(register, effective, frozenset(), frozenset(), ())
     parts = card_parts(written, resolution, lambda one, body: Seed(body.decode(), ()))
     read = [part for part in parts if part.table == () and part.update.structs]
-    assert len(read) == 10, "the seed that is named, eight cards that fit, and one that does not"
+    assert len(read) == 10, "the seed, and cards up to the first that surely does not fit"
     assert [len(part.update.structs) for part in parts[-2:]] == [0, 0]
     assert parts[-1].table == (seeds[1].id,)
     document = CardDocument.of(parts)
-    assert "[9]" in document.content().text
-    assert "[10]" not in document.content().text
+    bodies = {one.operation.id: one.body for one in written}
+    whole = [
+        part
+        if isinstance(part.content, Seed)
+        else CardPart(part.id, part.depth, part.key, open_card(bodies[part.id]), effective=True)
+        for part in parts
+    ]
+    assert document.content() == CardDocument.of(whole).content()
+    assert document.content().text == "[8][7][6][5][4][3][2]seed 1"
     assert document.seed == seeds[1].id, "what names a seed names it, also where nothing fits"
     assert not document.has_room(parts[1].update)
