@@ -9,7 +9,7 @@ from crdt.accounts import (
     open_account,
     open_genesis,
 )
-from crdt.assembling import SeedOf, Written, card_parts
+from crdt.assembling import SeedOf, Written, card_parts, card_parts_since
 from crdt.auditing import (
     Audit,
     AuditedEntry,
@@ -21,6 +21,7 @@ from crdt.auditing import (
     Why,
     audit,
 )
+from crdt.caches import WeighedCache
 from crdt.cards import (
     Card,
     CardBody,
@@ -175,8 +176,9 @@ __all__ = [
     "Refusal", "Register", "RemoteFault", "Replica", "Reply", "RequestFailed",
     "RequestReceived", "Resolution", "Seed", "SeedOf", "SendRequest", "Settled", "Signed",
     "SigningKey", "Slot", "SlotStanding", "Standing", "Status", "Storage", "SyncLimits",
-    "SyncMachine", "SyncStatus", "UserFault", "Verdict", "Vouching", "WakeAt", "Why",
-    "WorldFault", "Written", "WrongNetwork", "account_of", "array", "audit", "card_parts",
+    "SyncMachine", "SyncStatus", "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache",
+    "Why", "WorldFault", "Written", "WrongNetwork", "account_of", "array", "audit", "card_parts",
+    "card_parts_since",
     "check_authority", "check_gossip", "deciding_term", "decode", "decode_loosely", "edit_card",
     "encode", "encode_checkpoint", "era_of", "field", "fixed_bytes", "has_head", "head_to_cite",
     "id_from_hex", "is_slug", "make_entry", "make_genesis", "make_operation", "maximal",

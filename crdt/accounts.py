@@ -191,6 +191,11 @@ class Account:
         return tuple(dict.fromkeys(entry.key for entry in self.entries if entry.type in types))
 
     @cached_property
+    def weight(self) -> int:
+        """What it takes to keep, in ids of 80 bytes."""
+        return sum(map(_weight, self.entries))
+
+    @cached_property
     def states(self) -> AccountStates:
         """The state at every entry."""
         return AccountStates({entry.id: entry for entry in self.entries})
@@ -254,6 +259,7 @@ class Account:
         """Return the account with one more valid entry."""
         account = Account((*self.entries, entry))
         account.__dict__["states"] = self.states.joined(entry)
+        account.__dict__["weight"] = self.weight + _weight(entry)
         self._hand_on(entry, account)
         return account
 
@@ -317,6 +323,10 @@ class Account:
             assert predecessor is not None, "the genesis is on the trunk"
             head = predecessor
         return head
+
+
+def _weight(entry: Entry) -> int:
+    return 16 + len(entry.keep) + len(entry.scope)
 
 
 def open_genesis(item: Item, network: NetworkId) -> Account:

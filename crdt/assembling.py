@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from crdt.cards.bodies import CardBody, open_card
+from crdt.cards.bodies import CardBody, open_card, without_update
+from crdt.cards.documents import CONTENT_BYTES_MAX, PIECES_MAX
 from crdt.cards.parts import CardPart
 from crdt.cards.seeds import Seed
+from crdt.cards.updates import content_bytes_of, pieces_of
 from crdt.checkpoints import open_checkpoint
 from crdt.ids import OperationId
 from crdt.operations import Operation, OperationType
@@ -36,11 +38,8 @@ def card_parts(
     """
     era = resolution.register.era
     members = {one.operation.id: one for one in written if era_of(one.operation) == era}
-    bodies = {
-        id_: open_card(one.body)
-        for id_, one in members.items()
-        if one.operation.type is OperationType.CARD
-    }
+    cards = [one for one in members.values() if one.operation.type is OperationType.CARD]
+    bodies = _opened(cards, resolution)
     effective = {id_ for id_ in bodies if id_ in resolution.effective}
     wanted = _with_references(effective, bodies)
     if era:
@@ -53,6 +52,57 @@ def card_parts(
         if members[id_].operation.type is not OperationType.DELETE
     ]
     return sorted(parts, key=lambda part: part.order)
+
+
+def card_parts_since(
+    parts: Sequence[CardPart], written: Iterable[Written], era: bytes
+) -> list[CardPart] | None:
+    """Return the parts that operations add to a card whose every operation counts, these too.
+
+    None if they do more than to add cards that refer to parts: then all have to be looked at.
+
+    Args:
+        written: Those that are new, and perhaps some that `parts` has already.
+    """
+    before = {part.id for part in parts}
+    new = [one for one in written if one.operation.id not in before]
+    cards = [one for one in new if era_of(one.operation) == era]
+    if any(one.operation.type is not OperationType.CARD for one in cards):
+        return None
+    known = before | {one.operation.id for one in cards}
+    if not any(isinstance(part.content, CardBody) for part in parts):
+        return None  # it is of the winner alone, and the seed may be another
+    pieces = sum(pieces_of(part.update) for part in parts)
+    found: list[CardPart] = []
+    for one in cards:
+        operation = one.operation
+        # One that is too much fills the card; what comes after it costs no more than its table.
+        body = open_card(one.body) if pieces <= 2 * PIECES_MAX else without_update(one.body)
+        pieces += pieces_of(body.update)
+        if not known.issuperset(body.table):
+            return None
+        found.append(CardPart(operation.id, operation.depth, operation.key, body, effective=True))
+    return sorted(found, key=lambda part: part.order)
+
+
+def _opened(cards: Iterable[Written], resolution: Resolution) -> dict[OperationId, CardBody]:
+    """Return the bodies of cards; of those that come when the card is full already, the tables.
+
+    A document takes parts in canonical order, and from the first that does not fit none. When the
+    effective cards alone are more than fits, that one has been.
+    """
+    found: dict[OperationId, CardBody] = {}
+    pieces = content_bytes = 0
+    for one in sorted(cards, key=lambda one: (one.operation.depth, one.operation.id)):
+        id_ = one.operation.id
+        if pieces > PIECES_MAX or content_bytes > CONTENT_BYTES_MAX:
+            found[id_] = without_update(one.body)
+            continue
+        body = found[id_] = open_card(one.body)
+        if id_ in resolution.effective:
+            pieces += pieces_of(body.update)
+            content_bytes += content_bytes_of(body.update)
+    return found
 
 
 def _with_references(

@@ -42,7 +42,8 @@ from crdt.resolution import Resolution, prunable, resolve
 
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
-ACCOUNT_CACHE_COUNT_MAX = 8192
+ACCOUNT_CACHE_WEIGHT_MAX = 1_048_576
+"""Some 80 MB: 16 000 accounts of a few entries, or 10 of the longest logs with full keep lists."""
 LAYOUT_CACHE_WEIGHT_MAX = 65_536
 """Runs and pairs; 20 MB of the layouts of keystrokes, at 300 bytes each of which weighs two."""
 LINK_CACHE_WEIGHT_MAX = 131_072
@@ -67,6 +68,7 @@ class Replica:
         self._body_rules = body_rules
         self._receipt_rules = receipt_rules
         self._accounts: dict[AccountId, Account] = {}
+        self._accounts_weight = 0
         self._layouts: LayoutCache = WeighedCache(LAYOUT_CACHE_WEIGHT_MAX)
         self._links: WeighedCache[OperationId, Link] = WeighedCache(LINK_CACHE_WEIGHT_MAX)
 
@@ -213,8 +215,12 @@ class Replica:
         return account.standing(operation.account_head, operation.key)
 
     def _keep_account(self, account: Account) -> None:
-        if len(self._accounts) >= ACCOUNT_CACHE_COUNT_MAX:
+        old = self._accounts.pop(account.id, None)
+        self._accounts_weight += account.weight - (old.weight if old else 0)
+        if self._accounts_weight > ACCOUNT_CACHE_WEIGHT_MAX:
+            # But for this one, however heavy it is: its next item asks for it at once.
             self._accounts.clear()
+            self._accounts_weight = account.weight
         self._accounts[account.id] = account
 
     def _remember(self, batch: _Batch) -> None:

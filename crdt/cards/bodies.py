@@ -44,6 +44,29 @@ def open_card(body: bytes) -> CardBody:
     Raises:
         MalformedBytes: not canonical, over a bound, or with a table that is not what it refers to.
     """
+    table, raw = _opened(body)
+    update = parse_update(raw)
+    referred = len(clients_of(update))
+    if not referred <= len(table) <= referred + 1:
+        raise MalformedBytes(f"{len(table)} operations in a table of which {referred} are used")
+    return CardBody(table, body, update, referred)
+
+
+def without_update(body: bytes) -> CardBody:
+    """Return a valid body as far as its table, as if it changed nothing.
+
+    For a card that is full: it takes nothing more, and what it would take costs a hundred times its
+    bytes once it is read.
+    """
+    return CardBody(_opened(body)[0], b"", Update((), ()), 0)
+
+
+def encode_card(table: Sequence[OperationId], update: Update) -> bytes:
+    """Return the body that `open_card` opens; its caller keeps to what that allows."""
+    return encode([BODY_VERSION, list(table), encode_update(update)])
+
+
+def _opened(body: bytes) -> tuple[tuple[OperationId, ...], bytes]:
     parts = decode(body, bytes_max=BODY_BYTES_MAX)
     if not has_head(parts, 3, BODY_VERSION):
         raise MalformedBytes(f"a card is 3 fields that start with {BODY_VERSION}")
@@ -53,16 +76,7 @@ def open_card(body: bytes) -> CardBody:
     table = tuple(OperationId(fixed_bytes(one, ID_BYTES, "card table")) for one in ids)
     if len(set(table)) != len(table):
         raise MalformedBytes("a card's table names an operation twice")
-    update = parse_update(typed(parts[2], bytes, "card update"))
-    referred = len(clients_of(update))
-    if not referred <= len(table) <= referred + 1:
-        raise MalformedBytes(f"{len(table)} operations in a table of which {referred} are used")
-    return CardBody(table, body, update, referred)
-
-
-def encode_card(table: Sequence[OperationId], update: Update) -> bytes:
-    """Return the body that `open_card` opens; its caller keeps to what that allows."""
-    return encode([BODY_VERSION, list(table), encode_update(update)])
+    return table, typed(parts[2], bytes, "card update")
 
 
 def clients_of(update: Update) -> range:

@@ -8,7 +8,6 @@ the others the store has a snapshot to go on from (`card_v1`), written by who fo
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,21 +17,25 @@ from crdt import (
     Card,
     CardDocument,
     CardPart,
-    OperationId,
-    OperationType,
     RecordId,
     Register,
     SeedOf,
+    WeighedCache,
     Written,
     card_parts,
-    open_card,
+    card_parts_since,
     resolve,
 )
+from crdt.cards.updates import content_bytes_of, pieces_of
 
-DOCUMENT_COUNT_MAX = 64
-"""A live document costs 7 to 27 KB (crdt.md), one of the largest cards 20 MB."""
-CONTENT_COUNT_MAX = 1024
-"""Contents are small: a description, some tags, some evaluations."""
+DOCUMENT_BYTES_MAX = 64 << 20
+"""Some 2000 documents of 30 KB, or 3 of the largest cards."""
+CONTENT_BYTES_MAX = 16 << 20
+"""A description, some tags, some evaluations: 4 MiB in the largest cards."""
+_DOCUMENT_BYTES = 8192
+"""An empty document; one costs 7 to 27 KB in practice."""
+_PIECE_BYTES = 512
+"""What a struct or a range takes: as it was read, where it is woven, and in the engine."""
 
 
 class CardKey(NamedTuple):
@@ -74,8 +77,8 @@ class CardSource(Protocol):
         """Return what its card would be derived from now."""
         ...
 
-    def written(self, record: RecordId, after: int = 0) -> list[Written]:
-        """Return a record's operations that arrived after `after`, with their bodies."""
+    def written(self, record: RecordId, after_n: int = 0) -> list[Written]:
+        """Return the operations of a record that arrived after `after_n`, with their bodies."""
         ...
 
     def account(self, account: AccountId) -> Account | None:
@@ -89,20 +92,17 @@ class CardSource(Protocol):
 
 @dataclass(slots=True)
 class _Shelved:
-    """A document that is kept.
+    """A document with what it is of.
 
     Attributes:
-        ids: Of its parts.
-        era: The record's, then.
-        is_whole: Every card operation of the era is a part and counts; nothing is void.
+        era: The record's, if all of its operations counted then; None if some were void.
     """
 
     key: CardKey
+    era: bytes | None
     parts: list[CardPart]
     document: CardDocument
-    ids: set[OperationId]
-    era: bytes
-    is_whole: bool
+    bytes: int
 
 
 class CardShelf:
@@ -111,8 +111,10 @@ class CardShelf:
     def __init__(self, source: CardSource, seed_of: SeedOf) -> None:
         self._source = source
         self._seed_of = seed_of
-        self._contents: OrderedDict[RecordId, tuple[CardKey, Card]] = OrderedDict()
-        self._documents: OrderedDict[RecordId, _Shelved] = OrderedDict()
+        self._contents: WeighedCache[RecordId, tuple[CardKey, Card]] = WeighedCache(
+            CONTENT_BYTES_MAX
+        )
+        self._documents: WeighedCache[RecordId, _Shelved] = WeighedCache(DOCUMENT_BYTES_MAX)
 
     def card(self, record: RecordId) -> Card | None:
         """Return what a record's card says; None when its description and tags are its facts'.
@@ -126,7 +128,6 @@ class CardShelf:
         key = self._source.card_key(record)
         known = self._contents.get(record)
         if known is not None and known[0] == key:
-            self._contents.move_to_end(record)
             return known[1]
         row = self._source.card_row(record)
         if row is not None and row.key == key:
@@ -155,25 +156,43 @@ class CardShelf:
         return CardRow(key, content, len(shelved.parts), shelved.document.snapshot())
 
     def _keep(self, record: RecordId, key: CardKey, content: Card) -> Card:
-        self._contents[record] = (key, content)
-        self._contents.move_to_end(record)
-        while len(self._contents) > CONTENT_COUNT_MAX:
-            self._contents.popitem(last=False)
+        self._contents.put(record, (key, content), _content_bytes(content))
         return content
 
     def _document(self, record: RecordId, key: CardKey, row: CardRow | None) -> _Shelved:
-        # Out of the shelf while it is worked on: a document that failed is not used again.
-        shelved = self._documents.pop(record, None)
-        if shelved is None or not (shelved.key == key or self._grow(record, key, shelved)):
-            shelved = self._anew(record, key, row, shelved)
-        self._documents[record] = shelved
-        while len(self._documents) > DOCUMENT_COUNT_MAX:
-            self._documents.popitem(last=False)
+        shelved = self._documents.get(record)
+        if shelved is None or shelved.key != key:
+            # What is shelved may grow, and is not to be used again if that fails.
+            self._documents.drop(record)
+            shelved = self._longer(record, shelved, key) or self._anew(record, row, key)
+            self._documents.put(record, shelved, shelved.bytes)
         return shelved
 
-    def _anew(
-        self, record: RecordId, key: CardKey, row: CardRow | None, old: _Shelved | None
-    ) -> _Shelved:
+    def _longer(self, record: RecordId, shelved: _Shelved | None, key: CardKey) -> _Shelved | None:
+        """Return what is shelved with what arrived since, looking at that alone; None if amiss.
+
+        That is enough while every operation of the era counts: so it did, and so it does.
+        """
+        if shelved is None or shelved.era is None:
+            return None
+        written = self._source.written(record, shelved.key.last_n)
+        register = self._source.register(record)  # after: what is void among them shows in it
+        if register is None or register.void_count or register.era != shelved.era:
+            return None
+        if key.entry_count != shelved.key.entry_count:
+            return None
+        new = card_parts_since(shelved.parts, written, shelved.era)
+        if new is None:
+            return None
+        document = shelved.document.extended(new)
+        parts = [*shelved.parts, *new]
+        if document is None:  # something new comes before something old
+            parts.sort(key=lambda part: part.order)
+            document = CardDocument.of(parts)
+        size = shelved.bytes + sum(map(_part_bytes, new))
+        return _Shelved(key, shelved.era, parts, document, size)
+
+    def _anew(self, record: RecordId, row: CardRow | None, key: CardKey) -> _Shelved:
         """Return the document after looking at all of the record's operations."""
         written = self._source.written(record)
         account = self._source.account(written[0].operation.account)
@@ -181,60 +200,20 @@ class CardShelf:
         operations = [one.operation for one in written]
         resolution = resolve(operations, lambda one: account.standing(one.account_head, one.key))
         parts = card_parts(written, resolution, self._seed_of)
-        document = _grown(old, parts) or _restored(row, parts) or CardDocument.of(parts)
+        document = _restored(row, parts) or CardDocument.of(parts)
+        size = _DOCUMENT_BYTES + sum(map(_part_bytes, parts))
         register = resolution.register
-        is_whole = bool(register.card_count) and not register.void_count
-        ids = {part.id for part in parts}
-        return _Shelved(key, parts, document, ids, register.era, is_whole)
-
-    def _grow(self, record: RecordId, key: CardKey, shelved: _Shelved) -> bool:
-        """Bring a document up to date by what is new alone, if that is all that changed.
-
-        It is while nothing of the era is void, before and after: then every card operation counts.
-        """
-        if not shelved.is_whole or key.entry_count != shelved.key.entry_count:
-            return False
-        written = self._source.written(record, shelved.key.last_n)
-        register = self._source.register(record)  # after: what is void among them shows in it
-        if register is None or register.void_count or register.era != shelved.era:
-            return False
-        new = [_card_part(one) for one in written if _is_new_card(one, shelved)]
-        ids = {part.id for part in new}
-        if not all(id_ in ids or id_ in shelved.ids for part in new for id_ in part.table):
-            return False  # a seed that was not needed before
-        shelved.parts += sorted(new, key=lambda part: part.order)
-        document = shelved.document.extended(new)
-        if document is None:
-            shelved.parts.sort(key=lambda part: part.order)
-            document = CardDocument.of(shelved.parts)
-        shelved.key, shelved.document = key, document
-        shelved.ids |= ids
-        return True
+        era = None if register.void_count else register.era
+        return _Shelved(key, era, parts, document, size)
 
 
-def _is_new_card(one: Written, shelved: _Shelved) -> bool:
-    operation = one.operation
-    return (
-        operation.type is OperationType.CARD
-        and operation.era == shelved.era
-        and operation.id not in shelved.ids
-    )
+def _part_bytes(part: CardPart) -> int:
+    return _PIECE_BYTES * (1 + pieces_of(part.update)) + 4 * content_bytes_of(part.update)
 
 
-def _card_part(one: Written) -> CardPart:
-    operation = one.operation
-    return CardPart(operation.id, operation.depth, operation.key, open_card(one.body), True)
-
-
-def _grown(shelved: _Shelved | None, parts: list[CardPart]) -> CardDocument | None:
-    """Return a document that is here already, grown by what is new at its end."""
-    if shelved is None or _names(parts[: len(shelved.parts)]) != _names(shelved.parts):
-        return None
-    return shelved.document.extended(parts[len(shelved.parts) :])
-
-
-def _names(parts: list[CardPart]) -> list[tuple[bytes, bool]]:
-    return [(part.id, part.effective) for part in parts]
+def _content_bytes(content: Card) -> int:
+    evals = sum(len(str(entries)) for entries in content.evals.values())
+    return 1024 + 4 * (len(content.text) + sum(map(len, content.tags)) + evals)
 
 
 def _restored(row: CardRow | None, parts: list[CardPart]) -> CardDocument | None:

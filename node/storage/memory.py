@@ -265,12 +265,12 @@ class MemoryStorage:
         entries = self.disk.entries.get(last.account, [])
         return CardKey(self.disk.numbers[ItemId(last.id)], len(entries))
 
-    def written(self, record: RecordId, after: int = 0) -> list[Written]:
-        """Return a record's operations that arrived after `after`, with bodies, in that order."""
+    def written(self, record: RecordId, after_n: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after_n`, with bodies, in that order."""
         found: list[Written] = []
         for one in reversed(self.disk.operations.values()):  # the newest first
             n = self.disk.numbers[ItemId(one.id)]
-            if n <= after:
+            if n <= after_n:
                 break
             if one.record == record:
                 found.append(Written(one, self.disk.items[n].body))

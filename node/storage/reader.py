@@ -111,10 +111,10 @@ class SqliteReader:
         assert row is not None, "an aggregate has a row"
         return CardKey(row[0] or 0, row[1])
 
-    def written(self, record: RecordId, after: int = 0) -> list[Written]:
-        """Return a record's operations that arrived after `after`, with bodies, in that order."""
+    def written(self, record: RecordId, after_n: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after_n`, with bodies, in order."""
         query = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"
-        rows = self.all(query, record, after)
+        rows = self.all(query, record, after_n)
         items = (unpack_item(raw) for (raw,) in rows)
         return [Written(parse_operation(item, self.network), item.body) for item in items]
 

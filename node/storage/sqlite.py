@@ -71,13 +71,13 @@ _UPSERT_RECORD = """
     tips = excluded.tips, era = excluded.era, void_count = excluded.void_count,
     card_count = excluded.card_count"""
 _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM record_v1 WHERE id = ?"
-_OPERATIONS_AFTER = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"  # noqa: S608 - ours
 _UPSERT_LAST_N = """
     INSERT INTO meta_v1 (key, value) VALUES ('last_n', ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 PAGE_COUNT_MAX = 4096
 """Items in a page of the log: what one answer can carry."""
 _OPERATIONS = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n"  # noqa: S608 - ours
+_OPERATIONS_SINCE = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"  # noqa: S608
 _REGISTERS = "SELECT heads, deleted, tips, era, void_count, card_count, id FROM record_v1"
 _LOG = """
     SELECT item_v1.raw FROM entry_v1 JOIN item_v1 ON item_v1.id = entry_v1.id
@@ -145,9 +145,9 @@ class SqliteStorage:
         assert row is not None, "an aggregate has a row"
         return CardKey(row[0] or 0, row[1])
 
-    def written(self, record: RecordId, after: int = 0) -> list[Written]:
-        """Return a record's operations that arrived after `after`, with bodies, in that order."""
-        rows = self._all(_OPERATIONS_AFTER, record, after)
+    def written(self, record: RecordId, after_n: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after_n`, with bodies, in order."""
+        rows = self._all(_OPERATIONS_SINCE, record, after_n)
         items = (unpack_item(raw) for (raw,) in rows)
         return [Written(parse_operation(item, self.network), item.body) for item in items]
 

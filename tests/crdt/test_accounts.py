@@ -97,6 +97,7 @@ def grown(draw: st.DrawFn) -> Account:
 def test_joined_is_made_at_once(account: Account) -> None:
     again = account_of(account.entries)
     assert (account.trunk, account.fork, account.live) == (again.trunk, again.fork, again.live)
+    assert account.weight == again.weight
     for one in account.entries:
         assert account.states[one.id] == again.states[one.id]
         slow = path_to(account, one.id)

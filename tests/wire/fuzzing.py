@@ -3,9 +3,9 @@
     python -m tests.wire.fuzzing --count 1000000 --seed 7 --processes 2 --json FILE
     python -m tests.wire.fuzzing --seed 7 --round 12      # one round again, in this process
 
-Every refusal must be a fault that a decoder may raise; every payload must be dealt with within a
-second; memory is bounded by the kernel. A finding carries the payload in hex, the seed and the
-round. `guided.py` does the same with payloads that coverage chooses, where atheris is installed.
+Every refusal must be a fault that a decoder may raise; none may take a second for a payload; memory
+is bounded by the kernel. A finding carries the payload in hex, the seed and the round. `guided.py`
+does the same with payloads that coverage chooses, where atheris is installed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
-from tests.wire.rounds import PAYLOAD_COUNT, Round, Tally, make_round_maker
+from tests.wire.rounds import PAYLOAD_COUNT, SLOW_S, Round, Tally, make_round_maker
 
+N = TypeVar("N", int, float)
 MEMORY_BYTES_MAX = 2 << 30
 """Address space of a child; it needs some 600 MiB of it, most of it libraries."""
-SLOW_S = 1.0
 HANG_S = 30.0
 """A payload that takes so long is given up, with its process."""
 POLL_S = 0.05
@@ -249,17 +248,19 @@ def _report(seed: int, children: list[Watched], wall_s: float) -> dict[str, Any]
     for line in lines:
         tally.add(line)
         slow += line["slow"]
-    hung_cpu = [one for one in slow if one.get("cpu_s", 0) > SLOW_S]
     return {
         "seed": seed,
         "payload_count": tally.payload_count,
-        "ok": bool(lines) and not (tally.findings or deaths or hung_cpu),
+        "ok": bool(lines) and not (tally.findings or deaths),
         "wall_s": round(wall_s, 1),
-        "slowest_cpu_ms": _greatest(lines, "slowest_cpu_s", 1000),
-        "slowest_wall_ms": _greatest(lines, "slowest_wall_s", 1000),
+        "slowest_ms": {
+            target: round(took_s * 1000, 1) for target, took_s in _sorted(tally.slowest_s)
+        },
+        "slowest_of_all_targets_together_ms": _greatest(lines, "slowest_cpu_s", 1000),
         "peak_rss_mib": _greatest(lines, "peak_mib", 1),
-        "over_a_second_of_cpu": hung_cpu,
-        "over_a_second_of_wall": slow,
+        "over_a_second_of_wall_for_all_targets": [
+            {name: value for name, value in one.items() if name != "hex"} for one in slow
+        ],
         "deaths": deaths,
         "findings": tally.findings,
         "outcomes": {name: dict(_sorted(counts)) for name, counts in tally.outcomes.items()},
@@ -270,7 +271,7 @@ def _greatest(lines: list[dict[str, Any]], name: str, factor: int) -> float:
     return round(max((line[name] * factor for line in lines), default=0), 1)
 
 
-def _sorted(counts: Counter[str]) -> list[tuple[str, int]]:
+def _sorted(counts: Mapping[str, N]) -> list[tuple[str, N]]:
     return sorted(counts.items(), key=lambda one: (-one[1], one[0]))
 
 
@@ -295,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
         tally, pace = Tally(), Pace()
         make_round = make_round_maker()
         run_round(make_round(tally, seed=seed, number=asked.round), asked.payloads, pace, None)
-        found = {**vars(tally), **vars(pace), "ok": not (tally.findings or pace.slow)}
+        found = {**vars(tally), **vars(pace), "ok": not tally.findings}
     else:
         found = fuzz(
             count=asked.count, seed=seed, processes=asked.processes, payloads=asked.payloads

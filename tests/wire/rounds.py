@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -46,6 +47,10 @@ from tests.writers import NETWORK, key_of
 PAYLOAD_COUNT = 1000
 """Payloads of a round."""
 FINDING_COUNT_MAX = 20
+SLOW_S = 1.0
+"""Of processor time, for one payload in one decoder, machine or replica: more is a finding."""
+PAYLOAD_BYTES_MAX = 1 << 20
+"""No frame is longer; what is cut is malformed, and short frames are cut too."""
 PEER = peer_id_of(key_of("a peer").public)
 _NUMBERS = re.compile(r"[0-9a-f]{8,}|'[^']*'|b\"[^\"]*\"|-?\d+(\.\d+)?")
 
@@ -57,11 +62,13 @@ class Tally:
     Attributes:
         outcomes: By target, then by outcome: `accepted`, or the class of the fault.
         findings: What must not happen, with all that it takes to see it again.
+        slowest_s: By target, the most processor time that a payload took.
     """
 
     payload_count: int = 0
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    slowest_s: dict[str, float] = field(default_factory=dict)
 
     def count(self, target: str, outcome: str) -> None:
         self.outcomes.setdefault(target, Counter())[outcome] += 1
@@ -71,6 +78,8 @@ class Tally:
         self.payload_count += other["payload_count"]
         for target, counts in other["outcomes"].items():
             self.outcomes.setdefault(target, Counter()).update(counts)
+        for target, took_s in other["slowest_s"].items():
+            self.slowest_s[target] = max(self.slowest_s.get(target, 0), took_s)
         self.findings += other["findings"][: FINDING_COUNT_MAX - len(self.findings)]
 
 
@@ -101,6 +110,9 @@ class Round:
 
     def payload(self) -> bytes:
         """Return the next hostile bytes."""
+        return self._made()[:PAYLOAD_BYTES_MAX]
+
+    def _made(self) -> bytes:
         self.payload_number += 1
         draw = self._rng.random()
         if draw < 0.45:
@@ -154,6 +166,16 @@ class Round:
         )  # fmt: skip
 
     def _attempt(
+        self, target: str, action: Callable[[], object], raw: bytes, faults: tuple[type, ...]
+    ) -> None:
+        started_s = time.process_time()
+        self._try(target, action, raw, faults)
+        took_s = time.process_time() - started_s
+        self._tally.slowest_s[target] = max(self._tally.slowest_s.get(target, 0), took_s)
+        if took_s > SLOW_S:
+            self._report(target, raw, TimeoutError(f"{took_s:.2f} s of processor time"))
+
+    def _try(
         self, target: str, action: Callable[[], object], raw: bytes, faults: tuple[type, ...]
     ) -> None:
         try:

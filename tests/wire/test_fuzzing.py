@@ -89,6 +89,23 @@ def test_another_exception_than_a_fault_is_a_finding() -> None:
     assert tally.outcomes["fine"]["MalformedBytes"] >= 1
 
 
+def burn(raw: bytes) -> None:
+    until_s = time.process_time() + (1.1 if len(raw) > 600 else 0)
+    while time.process_time() < until_s:
+        pass
+
+
+@pytest.mark.slow
+def test_a_second_of_processor_time_is_a_finding() -> None:
+    tally = Tally()
+    one = Round(make_town(), [Decoder("slow", burn, (b"seed",))], tally, seed=1, number=1)
+    one.feed(b"\x90" * 500)
+    assert not tally.findings
+    one.feed(b"\x90" * 601)
+    assert [found["target"] for found in tally.findings] == ["slow"]
+    assert tally.slowest_s["slow"] > 1
+
+
 def test_a_state_that_is_not_what_the_operations_say_is_a_finding() -> None:
     town, tally = make_town(), Tally()
     one = Round(town, [], tally, seed=1, number=1)
