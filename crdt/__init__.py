@@ -1,6 +1,14 @@
 """The replicated registry's core: accounts, signed operations, registers, and how they agree."""
 
-from crdt.accounts import Account, AccountState, Grant, Standing, account_of, open_genesis
+from crdt.accounts import (
+    Account,
+    AccountState,
+    Grant,
+    Standing,
+    account_of,
+    open_account,
+    open_genesis,
+)
 from crdt.assembling import SeedOf, Written, card_parts
 from crdt.auditing import (
     Audit,
@@ -104,6 +112,7 @@ from crdt.items import BODY_BYTES_MAX, ITEM_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.maxima import Slot
 from crdt.maxima import Standing as SlotStanding
 from crdt.operations import (
+    ERA_FIRST,
     PREDECESSOR_COUNT_MAX,
     Operation,
     OperationType,
@@ -150,14 +159,14 @@ from crdt.wire import (
 )
 
 __all__ = [
-    "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "GOSSIP_BYTES_MAX", "ITEM_BYTES_MAX",
-    "KEEP_COUNT_MAX", "LOCAL", "PREDECESSOR_COUNT_MAX", "RANK_TERMS", "SCOPE_COUNT_MAX",
-    "Accepted", "Account", "AccountId", "AccountState", "Admission", "AnswerReceived", "Audit",
-    "AuditedEntry", "AuditedOperation", "Authority", "BadSignature", "BodyRules", "Branch",
-    "Capability", "Card", "CardBody", "CardDocument", "CardDraft", "CardEngineFault",
-    "CardFull", "CardPart", "CausalFault", "Cause", "Changed", "Checkpoint", "CheckpointRank",
-    "Commit", "Concurrency", "Cursor", "Declined", "DropPeer", "EditTooLarge", "Effect",
-    "Endorsement", "Entry", "EntryType", "Equivocation", "Event", "Fork", "Gossip",
+    "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "ERA_FIRST", "GOSSIP_BYTES_MAX",
+    "ITEM_BYTES_MAX", "KEEP_COUNT_MAX", "LOCAL", "PREDECESSOR_COUNT_MAX", "RANK_TERMS",
+    "SCOPE_COUNT_MAX", "Accepted", "Account", "AccountId", "AccountState", "Admission",
+    "AnswerReceived", "Audit", "AuditedEntry", "AuditedOperation", "Authority", "BadSignature",
+    "BodyRules", "Branch", "Capability", "Card", "CardBody", "CardDocument", "CardDraft",
+    "CardEngineFault", "CardFull", "CardPart", "CausalFault", "Cause", "Changed", "Checkpoint",
+    "CheckpointRank", "Commit", "Concurrency", "Cursor", "Declined", "DropPeer", "EditTooLarge",
+    "Effect", "Endorsement", "Entry", "EntryType", "Equivocation", "Event", "Fork", "Gossip",
     "GossipReceived", "Grant", "HansaError", "Heartbeat", "Item", "ItemId", "ItemKind", "Json",
     "LocalItems", "LogPage", "MalformedBytes", "ManifestDigest", "MissingAccount",
     "MissingItems", "NetworkId", "NotAuthorised", "Operation", "OperationId", "OperationType",
@@ -171,9 +180,9 @@ __all__ = [
     "check_authority", "check_gossip", "deciding_term", "decode", "decode_loosely", "edit_card",
     "encode", "encode_checkpoint", "era_of", "field", "fixed_bytes", "has_head", "head_to_cite",
     "id_from_hex", "is_slug", "make_entry", "make_genesis", "make_operation", "maximal",
-    "natural", "network_id", "open_card", "open_checkpoint", "open_entry", "open_genesis",
-    "open_operation", "pack_item", "parse_entry", "parse_operation", "past_of", "peer_id_of",
-    "plan_endorsement", "prunable", "public_key_of", "rank_of", "record_id", "resolve",
-    "resolved", "seal", "sha3", "short", "sign_endorsement", "slug_of", "split_keep",
+    "natural", "network_id", "open_account", "open_card", "open_checkpoint", "open_entry",
+    "open_genesis", "open_operation", "pack_item", "parse_entry", "parse_operation", "past_of",
+    "peer_id_of", "plan_endorsement", "prunable", "public_key_of", "rank_of", "record_id",
+    "resolve", "resolved", "seal", "sha3", "short", "sign_endorsement", "slug_of", "split_keep",
     "taken_away", "unpack_item", "verify", "verify_digest",
 ]  # fmt: skip

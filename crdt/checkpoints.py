@@ -58,7 +58,7 @@ def open_checkpoint(body: bytes) -> Checkpoint:
     number = natural(parts[1], "checkpoint number", maximum=NUMBER_MAX)
     if not number:
         raise MalformedBytes("checkpoints are numbered from 1")
-    tags = tuple(field(tag, str, "tag") for tag in array(parts[4], "tags"))
+    tags = tuple(check_name(field(tag, str, "tag"), "tag") for tag in array(parts[4], "tags"))
     evals = tuple(_evaluation(one) for one in array(parts[5], "evaluations"))
     if any(a >= b for a, b in itertools.pairwise(tags)):
         raise MalformedBytes("a checkpoint's tags are not sorted and unique")

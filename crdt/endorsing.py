@@ -58,17 +58,28 @@ class Endorsement:
 
 
 def head_to_cite(
-    account: Account, key: PublicKey, wanted: Capability, record: RecordId
+    account: Account,
+    key: PublicKey,
+    wanted: Capability,
+    record: RecordId,
+    *,
+    trusted: Collection[ItemId] | None = None,
 ) -> ItemId | None:
     """Return the account entry that a write by `key` cites; None when it has no such role now.
 
     The trunk's end, as long as the key may write there: that stays live however a fork is settled.
     Else, while the log is frozen, the deepest entry behind the fork that lets the key write.
+
+    Args:
+        trusted: The entries that the writer knows to be the owner's, if it can tell: the last of
+            these is cited. A thief's entry may be undone, and what cites it goes with it.
     """
     if key in account.now.ended:
         return None
     if account.now.may(key, wanted, record):
-        return account.trunk[-1].id
+        trunk = [entry.id for entry in account.trunk]
+        fits = [id_ for id_ in trunk if account.states[id_].may(key, wanted, record)]
+        return next((id_ for id_ in reversed(fits) if trusted and id_ in trusted), trunk[-1])
     if not account.frozen:
         return None
     found = [id_ for id_ in account.live if account.states[id_].may(key, wanted, record)]

@@ -11,10 +11,16 @@ from crdt.items import Item
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One item that cannot be judged yet."""
+    """One item that cannot be judged yet.
+
+    Attributes:
+        source: Whose share it takes: the peer that brought it.
+        author: Who answers for it, should it be wrong: not who passed its gossip on.
+    """
 
     item: Item
     source: PeerId
+    author: PeerId
     missing: frozenset[ItemId]
     since_ms: int
 

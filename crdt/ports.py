@@ -235,7 +235,7 @@ class Accepted:
         outcomes: One for each given item, in order.
         admitted: What is new in the set, in order, those that had waited among them.
         changes: The states of the records that changed.
-        faults: Who sent what turned out invalid.
+        faults: Who answers for what turned out invalid.
         unpruned: Records whose dropped operations are wanted again.
     """
 

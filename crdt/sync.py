@@ -189,12 +189,15 @@ class SyncMachine:
         if not isinstance(frame, Ops):
             unknown = set(frame.ids) - self._replica.seen(frame.ids)
             return self._want(forwarder, [id_ for id_ in frame.ids if id_ in unknown], now_ms)
-        accepted = self._replica.accept(frame.items, source=event.forwarder, now_ms=now_ms)
+        accepted = self._replica.accept(
+            frame.items, source=event.forwarder, now_ms=now_ms, author=event.author
+        )
         self._arrivals["gossip"] += len(accepted.admitted)
         effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
-        if accepted.faults:
-            # Whoever passes gossip on has judged its bytes only: the author answers for the rest.
-            effects += self._blame(event.author, accepted.faults[0][1], now_ms)
+        # Whoever passes gossip on has judged its bytes only: the author answers for the rest. What
+        # had waited for this frame has authors of its own.
+        for author, first in dict(reversed(accepted.faults)).items():
+            effects += self._blame(author, first, now_ms)
         return effects + self._want(
             forwarder, self._replica.pending.missing(event.forwarder), now_ms
         )
@@ -314,7 +317,7 @@ class SyncMachine:
             accepted = self._replica.accept(
                 page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
             )
-            effects += self._after_items(peer, accepted, now_ms)
+            effects += self._after_items(accepted, now_ms)
             if accepted.unpruned:
                 return effects
             peer.cursor = cursor
@@ -353,7 +356,7 @@ class SyncMachine:
         peer.fetching = ()
         accepted = self._replica.accept(answer.items, source=peer.id, now_ms=now_ms)
         peer.page_new = peer.page_new or bool(accepted.admitted)
-        effects = self._after_items(peer, accepted, now_ms)
+        effects = self._after_items(accepted, now_ms)
         if accepted.unpruned:
             return effects
         if peer.page is not None and answer.absent:
@@ -423,11 +426,11 @@ class SyncMachine:
 
     # -- small steps
 
-    def _after_items(self, peer: PeerProgress, accepted: Accepted, now_ms: int) -> list[Effect]:
+    def _after_items(self, accepted: Accepted, now_ms: int) -> list[Effect]:
         self._arrivals["catch-up"] += len(accepted.admitted)
         effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
-        for source, fault in accepted.faults[: self._limits.fault_score_max]:
-            effects += self._blame(source or peer.id, fault, now_ms)
+        for author, fault in accepted.faults[: self._limits.fault_score_max]:
+            effects += self._blame(author, fault, now_ms)
         return effects
 
     def _start_over(self, accepted: Accepted, now_ms: int) -> list[Effect]:

@@ -93,6 +93,12 @@ class CatalogueStore(Protocol):
         """Return records that a checkpoint stands for, with their numbers, from one number on."""
         ...
 
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records numbered over `after`: number, id, kind and slug."""
+        ...
+
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
     ) -> list[Item]:
@@ -279,6 +285,12 @@ class Catalogue:
             records += len(found)
             dropped += await self._driver.prune([record for _, record in found])
         return records, dropped
+
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records, void ones too, numbered over `after`, in that order."""
+        return self._store.record_page(account, after, count_max)
 
     def counts(self) -> dict[str, int]:
         """Return how much is stored: items, accounts, records, models, agents, receipts, bytes."""

@@ -56,6 +56,7 @@ from royalties.receipts import (
     open_receipt,
     sign_receipt,
     verify_agreed,
+    verify_any,
 )
 from royalties.splits import Base, Role, Share, Terms, shares_of
 from royalties.statements import Evidence, Line, Skipped, Statement, statement, verify_bytes
@@ -72,5 +73,5 @@ __all__ = [
     "day_of", "divide", "open_agreed", "open_call", "open_claim", "open_order", "open_prices",
     "open_receipt", "open_ticket", "open_tokens", "order_hash", "shares_of", "sign_order",
     "sign_receipt", "sign_ticket", "statement", "statement_document", "terms_of", "verify",
-    "verify_agreed", "verify_bytes",
+    "verify_agreed", "verify_any", "verify_bytes",
 ]  # fmt: skip

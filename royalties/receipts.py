@@ -7,12 +7,13 @@ leaving an older one out of a statement cannot raise what is owed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from crdt import (
     Account,
     AccountId,
+    BadSignature,
     Item,
     ItemKind,
     MalformedBytes,
@@ -35,7 +36,6 @@ from crdt import (
     pack_item,
     seal,
     sha3,
-    verify,
     verify_digest,
 )
 from royalties.errors import BadReceipt
@@ -247,14 +247,35 @@ def open_agreed(item: Item, network: NetworkId) -> Agreed:
     return Agreed(open_receipt(content, network), claim, item)
 
 
-def verify_agreed(agreed: Agreed, *, consumer_key: PublicKey, provider_key: PublicKey) -> None:
-    """Check both signatures.
+def verify_agreed(
+    agreed: Agreed, *, consumer_keys: Sequence[PublicKey], provider_keys: Sequence[PublicKey]
+) -> None:
+    """Check both signatures, each by any of a party's root keys (`Account.root_keys`).
+
+    A receipt outlives the key that signed it, so a rotation must not take what was earned. Which
+    keys a party ever had only grows, and so does what is valid, whatever comes first.
 
     Raises:
         BadSignature: one of them is not the party's.
     """
-    verify(agreed.claim, provider_key)
-    verify_digest(agreed.item.id, agreed.item.signed.signature, consumer_key)
+    claim, item = agreed.claim, agreed.item
+    verify_any(sha3(claim.content), claim.signature, provider_keys)
+    verify_any(item.id, item.signed.signature, consumer_keys)
+
+
+def verify_any(digest: bytes, signature: bytes, keys: Sequence[PublicKey]) -> None:
+    """Check a signature by one of several keys; the newest is tried first.
+
+    Raises:
+        BadSignature: it is by none of them.
+    """
+    for key in reversed(keys):
+        try:
+            verify_digest(digest, signature, key)
+        except BadSignature:
+            continue
+        return
+    raise BadSignature(f"the signature is by none of the party's {len(keys)} root keys")
 
 
 class ReceiptRules:
@@ -276,7 +297,7 @@ class ReceiptRules:
         if consumer is None or provider is None:
             parties = ((lane.consumer, consumer), (lane.provider, provider))
             raise MissingAccount(tuple(id_ for id_, known in parties if known is None))
-        verify_agreed(agreed, consumer_key=consumer.root_key, provider_key=provider.root_key)
+        verify_agreed(agreed, consumer_keys=consumer.root_keys, provider_keys=provider.root_keys)
         return Slot(lane.id, agreed.receipt.sequence, subject=lane.record, period=lane.epoch)
 
 

@@ -1,34 +1,38 @@
 """Statements: what one account earned and owes in one epoch, with all the evidence inside.
 
-A statement carries the agreed receipts, the record versions they name and the accounts that signed
-any of these. `verify_bytes` recomputes it from that evidence alone and compares every byte.
+A statement carries the agreed receipts, the record versions they name and the logs of the accounts
+that signed any of these. `verify_bytes` recomputes it from that evidence alone, and compares every
+byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from crdt import (
     Account,
     AccountId,
-    Capability,
     HansaError,
     Item,
     MalformedBytes,
     NetworkId,
+    Operation,
     OperationId,
     OperationType,
     RecordId,
     array,
+    check_authority,
     decode,
     encode,
     fixed_bytes,
     has_head,
     natural,
-    open_genesis,
+    open_account,
+    open_checkpoint,
     open_operation,
+    parse_entry,
     unpack_item,
 )
 from crdt import field as typed
@@ -59,8 +63,8 @@ class Evidence(Protocol):
         """
         ...
 
-    def genesis(self, account: AccountId) -> Item | None:
-        """Return an account's first entry."""
+    def entries(self, account: AccountId) -> Sequence[Item]:
+        """Return every known entry of an account, each after what it stands on; none: unknown."""
         ...
 
 
@@ -201,7 +205,8 @@ class _Book:
         self._found: dict[bytes, Item] = {}
         self._versions: dict[bytes, Item] = {}
         self._bases: dict[bytes, Item] = {}
-        self._geneses: dict[bytes, Item] = {}
+        self._logs: dict[AccountId, tuple[Item, ...]] = {}
+        self._parties: set[AccountId] = set()
 
     def line(self, agreed: Agreed, account: AccountId) -> Line | None:
         """Return what a receipt means to an account, or None when it means nothing."""
@@ -219,23 +224,29 @@ class _Book:
             return None
         verify_agreed(
             agreed,
-            consumer_key=self._account(lane.consumer).root_key,
-            provider_key=self._account(lane.provider).root_key,
+            consumer_keys=self._account(lane.consumer).root_keys,
+            provider_keys=self._account(lane.provider).root_keys,
         )
         self._use(self._versions, lane.version)
-        for account_id in (lane.consumer, lane.provider, terms.owner):
-            self._use(self._geneses, account_id)
+        self._parties |= {lane.consumer, lane.provider, terms.owner}
         for record, known in lineage.items():
             self._use(self._bases, record)
-            self._use(self._geneses, known.owner)
+            self._parties.add(known.owner)
         return Line(receipt, own, receipt.amount_picos if account == lane.consumer else 0)
 
     def used(self) -> list[list[bytes]]:
-        """Return the versions, base puts and accounts that the lines so far rest on."""
-        return [
+        """Return the versions, base puts and account entries that the lines so far rest on."""
+        operations = [
             [item.raw for item in sorted(items.values(), key=lambda item: item.id)]
-            for items in (self._versions, self._bases, self._geneses)
+            for items in (self._versions, self._bases)
         ]
+        entries = [item.raw for one in sorted(self._parties) for item in self._log(one)]
+        return [*operations, entries]
+
+    def _log(self, account: AccountId) -> list[Item]:
+        """Return an account's entries by length of their path, then id: one order for all."""
+        states = self._accounts[account].states
+        return sorted(self._logs[account], key=lambda item: (states[item.id].length, item.id))
 
     def _use(self, place: dict[bytes, Item], id_: bytes) -> None:
         place[id_] = self._found[id_]
@@ -269,20 +280,28 @@ class _Book:
     def _read(self, item: Item) -> Terms:
         operation = open_operation(item, self._network)
         owner = self._account(operation.account)
-        if operation.type is not OperationType.PUT or not owner.now.may(
-            operation.key, Capability.MAINTAINER, operation.record
-        ):
-            raise MissingEvidence(f"operation {item.id.hex()[:16]} is not its owner's put")
-        return terms_of(operation, item.body)
+        if operation.account_head not in owner.states:
+            raise MissingEvidence(f"operation {item.id.hex()[:16]} cites an unknown account entry")
+        check_authority(operation, owner)
+        return terms_of(operation, _facts(operation, item.body))
 
     def _account(self, account: AccountId) -> Account:
         if account not in self._accounts:
-            item = self._evidence.genesis(account)
-            if item is None or item.id != bytes(account):
+            items = tuple(self._evidence.entries(account))
+            if not items or items[0].id != bytes(account):
                 raise MissingEvidence(f"account {account.hex()[:16]} is not known here")
-            self._accounts[account] = open_genesis(item, self._network)
-            self._found[account] = item
+            self._accounts[account] = open_account(items, self._network)
+            self._logs[account] = items
         return self._accounts[account]
+
+
+def _facts(operation: Operation, body: bytes) -> bytes:
+    """Return the record that a version states: a put's body, or a checkpoint's facts."""
+    if operation.type is OperationType.CHECKPOINT and not operation.is_tombstone:
+        return open_checkpoint(body).facts
+    if operation.type is not OperationType.PUT:
+        raise MissingEvidence(f"operation {operation.id.hex()[:16]} states no version of a record")
+    return body
 
 
 class _Carried:
@@ -293,11 +312,13 @@ class _Carried:
         network: NetworkId,
         versions: tuple[Item, ...],
         bases: tuple[Item, ...],
-        geneses: tuple[Item, ...],
+        entries: tuple[Item, ...],
     ) -> None:
         self._versions: dict[bytes, Item] = {item.id: item for item in versions}
         self._bases = {open_operation(item, network).record: item for item in bases}
-        self._geneses: dict[bytes, Item] = {item.id: item for item in geneses}
+        self._entries: dict[AccountId, list[Item]] = {}
+        for item in entries:
+            self._entries.setdefault(parse_entry(item, network).account, []).append(item)
 
     def version(self, version: OperationId) -> Item | None:
         return self._versions.get(version)
@@ -305,8 +326,8 @@ class _Carried:
     def base(self, base: Base) -> Item | None:
         return self._bases.get(base.record)
 
-    def genesis(self, account: AccountId) -> Item | None:
-        return self._geneses.get(account)
+    def entries(self, account: AccountId) -> Sequence[Item]:
+        return self._entries.get(account, ())
 
 
 def _encode(

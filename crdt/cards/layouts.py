@@ -85,6 +85,11 @@ class Layout:
     def __post_init__(self) -> None:
         object.__setattr__(self, "starts", tuple(run.start for run in self.runs))
 
+    @property
+    def weight(self) -> int:
+        """What it takes to keep: one, and one more for every run and pair."""
+        return 1 + len(self.runs) + len(self.pairs)
+
     def run_at(self, clock: int) -> Run:
         """Return the run that holds a clock below `length`."""
         return self.runs[bisect_right(self.starts, clock) - 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from crdt import Account, Capability, Entry, Item, Outcome, RecordId
 from node.api.views import View
@@ -80,6 +80,32 @@ class AccountView(View):
     entries: list[EntryView]
     """Each after the one it stands on, at most 4096."""
     records: list[str]
+
+
+class AccountRecordsParameters(BaseModel):
+    """Query parameters of the list of an account's records."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+    after: int = Field(default=0, ge=0, le=2**63 - 1)
+    """`next` of the last page; 0 for the first."""
+
+
+class AccountRecordView(View):
+    """A record that an account has ever written."""
+
+    id: str
+    plural: str
+    """`models` or `agents`: which path it is under."""
+    slug: str
+
+
+class AccountRecordsView(View):
+    """Some of an account's records, in the order in which they came here."""
+
+    items: list[AccountRecordView]
+    next: int
+    done: bool
+    """There are no more."""
 
 
 class ItemsRequest(View):

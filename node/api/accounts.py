@@ -20,6 +20,9 @@ from crdt import (
 from node.api.account_views import (
     ENTRY_COUNT_MAX,
     ITEM_CHARACTERS_MAX,
+    AccountRecordsParameters,
+    AccountRecordsView,
+    AccountRecordView,
     AccountRequest,
     AccountView,
     ItemsRequest,
@@ -27,15 +30,17 @@ from node.api.account_views import (
     account_view,
     outcome_view,
 )
-from node.api.bodies import body_as
+from node.api.bodies import body_as, query_as
 from node.api.budgets import ItemBudget
 from node.api.errors import BadFields, NotFound, TooMany
 from node.api.operations import operation
 from node.api.records import answer, check_outcome
+from node.api.views import PLURALS
 from node.catalogue import Catalogue
 from node.signing import from_header
 
 TAG = "accounts"
+RECORD_PAGE_COUNT_MAX = 1_000
 OPEN_COUNT_MAX = 4
 """Calls with items under way at once; the queue of writes holds more, for those who are named."""
 
@@ -57,6 +62,7 @@ class AccountRoutes:
                 web.post(f"{base}/items", self.take),
                 web.post(f"{base}/accounts", self.introduce),
                 web.get(f"{base}/accounts/{{account}}", self.account, allow_head=False),
+                web.get(f"{base}/accounts/{{account}}/records", self.records, allow_head=False),
             ]
         return found
 
@@ -107,12 +113,29 @@ class AccountRoutes:
     @operation(summary="Show an account", tag=TAG, responses={200: AccountView}, errors=(404,))
     async def account(self, request: web.Request) -> web.StreamResponse:
         """Return an account's keys, its whole log to be verified, and the records it wrote."""
-        text = request.match_info["account"]
-        try:
-            id_ = AccountId(id_from_hex(text, "account"))
-        except RemoteFault as error:
-            raise NotFound(str(error)) from error
-        return answer(self._view(id_))
+        return answer(self._view(_account_id(request)))
+
+    @operation(
+        summary="List an account's records", tag=TAG, query=AccountRecordsParameters,
+        responses={200: AccountRecordsView}, errors=(404,),
+    )  # fmt: skip
+    async def records(self, request: web.Request) -> web.StreamResponse:
+        """Return every record the account has ever written, also those that do not show now."""
+        asked = query_as(request, AccountRecordsParameters)
+        rows = self._catalogue.record_page(
+            _account_id(request), asked.after, RECORD_PAGE_COUNT_MAX + 1
+        )
+        page = rows[:RECORD_PAGE_COUNT_MAX]
+        return answer(
+            AccountRecordsView(
+                items=[
+                    AccountRecordView(id=id_.hex(), plural=PLURALS[kind], slug=slug)
+                    for _, id_, kind, slug in page
+                ],
+                next=page[-1][0] if page else asked.after,
+                done=len(page) == len(rows),
+            )
+        )
 
     def _view(self, id_: AccountId) -> AccountView:
         account = self._catalogue.account(id_)
@@ -127,6 +150,13 @@ class AccountRoutes:
             assert item is not None, "an account's entries are in the log"
             found.append((entry, item))
         return found
+
+
+def _account_id(request: web.Request) -> AccountId:
+    try:
+        return AccountId(id_from_hex(request.match_info["account"], "account"))
+    except RemoteFault as error:
+        raise NotFound(str(error)) from error
 
 
 def _items(texts: list[str]) -> list[bytes]:

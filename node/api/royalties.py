@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
@@ -280,9 +280,11 @@ class CatalogueEvidence:
         first = min(puts, key=lambda put: (put.depth, put.id), default=None)
         return self._catalogue.item(ItemId(first.id)) if first else None
 
-    def genesis(self, account: AccountId) -> Item | None:
-        """Return an account's first entry."""
-        return self._catalogue.item(ItemId(account))
+    def entries(self, account: AccountId) -> Sequence[Item]:
+        """Return every known entry of an account, each after what it stands on."""
+        known = self._catalogue.account(account)
+        items = [self._catalogue.item(entry.id) for entry in known.entries] if known else []
+        return [item for item in items if item is not None]
 
 
 def peer_routes(ledger: Ledger) -> list[web.RouteDef]:

@@ -154,7 +154,7 @@ def command(
             ),
         ]
         run.__name__ = function.__name__
-        run.__doc__ = function.__doc__
+        run.__doc__ = _flowing(function.__doc__ or "")
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {
             "context": typer.Context,
@@ -166,6 +166,12 @@ def command(
         return function
 
     return decorate
+
+
+def _flowing(text: str) -> str:
+    """Return a docstring with each paragraph on one line, so that any terminal breaks it itself."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(one.split()) for one in paragraphs)
 
 
 def _typed(context: typer.Context, name: str) -> bool:

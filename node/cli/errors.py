@@ -21,6 +21,18 @@ class NoAccount(UserFault):
     code = "no-account"
 
 
+class ChangePending(UserFault):
+    """A change of the account was interrupted between signing and sending."""
+
+    code = "change-pending"
+
+
+class AccountFrozen(UserFault):
+    """The account's log forks: what it says from there on is not settled."""
+
+    code = "account-frozen"
+
+
 class UnreadableFile(UserFault):
     """A file named on the command line is not there, or is not what it should be."""
 

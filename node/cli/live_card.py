@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NoReturn, Protocol, TypeVar
 
 from crdt import (
@@ -186,7 +187,7 @@ class LiveCard:
             while True:
                 wait_s = 0 if failure_count else LOG_WAIT_S
                 try:
-                    page = await self._in_thread(lambda wait_s=wait_s: pages.fetch(wait_s=wait_s))
+                    page = await self._in_thread(partial(pages.fetch, wait_s=wait_s))
                 except (WorldFault, UserFault, BadAnswer) as fault:
                     if not failure_count:
                         self._watch.reached(fault)

@@ -17,6 +17,7 @@ from node.cli.documents import parse_document
 from node.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from crdt import PublicKey, SigningKey
     from node.client import AccountCard, AccountFolder, Client, CreatorAccount
     from node.config import Loaded
     from node.keystore import Unlock
@@ -50,6 +51,7 @@ class Session:
         self.options = options
         self.screen = Screen(json=options.as_json)
         self._client: Client | None = None
+        self._unlocked: Unlock | None = None
         self.token_file: Path | None = None
 
     def __enter__(self) -> Session:
@@ -108,12 +110,31 @@ class Session:
         """Return the public side of an account."""
         return self.accounts.card(self.account_name(name))
 
-    def creator(self) -> CreatorAccount:
-        """Return the account to sign as, unlocked; may ask for its passphrase."""
+    def creator(self, name: str | None = None) -> CreatorAccount:
+        """Return the account to sign as, unlocked; may ask for its passphrase.
+
+        Raises:
+            ChangePending: a change of the account is signed and not all sent yet.
+        """
+        from node.cli.errors import ChangePending
+        from node.client import pending_change
         from node.keystore import read_secret
 
-        name = self.account_name()
+        name = self.account_name(name)
+        change = pending_change(self.accounts, name)
+        if change is not None:
+            raise ChangePending(
+                f"a change of account {name!r} is signed and not all sent; finish it with "
+                f"`hansa account {change.what} {name}`, then try again"
+            )
         return self.accounts.unlock(name, lambda path: read_secret(path, self._unlock(name)))
+
+    def unlock_file(self, path: Path, wanted: PublicKey, *, name: str, what: str) -> SigningKey:
+        """Return the key in an encrypted file after checking that it is the one that is wanted."""
+        from node.client import unlocked
+        from node.keystore import read_secret
+
+        return unlocked(path, wanted, lambda one: read_secret(one, self._unlock(what)), name=name)
 
     def client(self, *, creator: CreatorAccount | None = None) -> Client:
         """Return the client for the node, asking as anybody or as a creator."""
@@ -176,14 +197,25 @@ class Session:
             return False
         return typer.confirm(question, err=True)
 
+    def ask(self, question: str) -> str | None:
+        """Ask for a line of text; without a person at a terminal there is none."""
+        if self.options.as_json or not sys.stdin.isatty():
+            return None
+        return str(typer.prompt(question, err=True))
+
     def locker(self) -> Callable[[Path, bytes], None]:
         """Return what seals new secrets under the person's passphrase or key file."""
         from node.keystore import write_secret
 
-        unlock = self._unlock("the new account", confirm=True)
+        # A command that has unlocked a key seals the one that takes its place in the same way.
+        unlock = self._unlocked or self._unlock("the new account", confirm=True)
         return lambda path, secret: write_secret(path, secret, unlock)
 
     def _unlock(self, what: str, *, confirm: bool = False) -> Unlock:
+        self._unlocked = found = self._asked_unlock(what, confirm=confirm)
+        return found
+
+    def _asked_unlock(self, what: str, *, confirm: bool) -> Unlock:
         from node.cli.errors import BadUsage
         from node.keystore import KeyFile, Passphrase, passphrase_from_file
 

@@ -1,6 +1,22 @@
 """A client for a node's HTTP API that signs with a creator's key."""
 
-from node.client.accounts import AccountCard, AccountFault, AccountFolder, CreatorAccount
+from node.client.accounts import (
+    AccountCard,
+    AccountFault,
+    AccountFolder,
+    CreatorAccount,
+    NoRole,
+    role_of,
+    unlocked,
+)
+from node.client.changes import (
+    Change,
+    Move,
+    finish_change,
+    fresh_next,
+    pending_change,
+    write_change,
+)
 from node.client.client import Client, quoted
 from node.client.copies import NoAuthority, RecordCopy, leave_to_card
 from node.client.errors import (
@@ -11,6 +27,15 @@ from node.client.errors import (
     NoOperatorToken,
     WrongNode,
 )
+from node.client.handing import (
+    OwnedRecord,
+    Refused,
+    SignedRecord,
+    fetch_log,
+    fetch_record,
+    hand_in,
+    owned_records,
+)
 from node.client.http import (
     Event,
     Http,
@@ -20,6 +45,7 @@ from node.client.http import (
     problem_of,
     query_string,
 )
+from node.client.logs import AccountLog, open_log
 from node.client.publishing import ItemRejected, NotTaken, publish_items
 from node.client.record_pages import RecordPage, RecordPages
 from node.client.references import BadReference, id_of, spelled_out
@@ -27,10 +53,13 @@ from node.client.uploads import upload_build
 from node.client.writing import DERIVED_FIELDS, KINDS, Draft, Head, Writer, heads_of, prepare
 
 __all__ = [
-    "DERIVED_FIELDS", "KINDS", "AccountCard", "AccountFault", "AccountFolder", "ApiProblem",
-    "BadAnswer", "BadReference", "Client", "ConnectionCut", "CreatorAccount", "Draft", "Event",
-    "Head", "Http", "ItemRejected", "NoAuthority", "NoOperatorToken", "NodeUnreachable",
-    "NotTaken", "RecordCopy", "RecordPage", "RecordPages", "Request", "Writer", "WrongNode",
-    "heads_of", "id_of", "leave_to_card", "parse_events", "prepare", "problem_from",
-    "problem_of", "publish_items", "query_string", "quoted", "spelled_out", "upload_build",
+    "DERIVED_FIELDS", "KINDS", "AccountCard", "AccountFault", "AccountFolder", "AccountLog",
+    "ApiProblem", "BadAnswer", "BadReference", "Change", "Client", "ConnectionCut",
+    "CreatorAccount", "Draft", "Event", "Head", "Http", "ItemRejected", "Move", "NoAuthority",
+    "NoOperatorToken", "NoRole", "NodeUnreachable", "NotTaken", "OwnedRecord", "RecordCopy",
+    "RecordPage", "RecordPages", "Refused", "Request", "SignedRecord", "Writer", "WrongNode",
+    "fetch_log", "fetch_record", "finish_change", "fresh_next", "hand_in", "heads_of", "id_of",
+    "leave_to_card", "open_log", "owned_records", "parse_events", "pending_change", "prepare",
+    "problem_from", "problem_of", "publish_items", "query_string", "quoted", "role_of",
+    "spelled_out", "unlocked", "upload_build", "write_change",
 ]  # fmt: skip

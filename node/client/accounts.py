@@ -1,18 +1,17 @@
-"""The accounts a creator has on this machine: a public card and an encrypted key for each.
+"""The accounts a person has on this machine: a public card and an encrypted key for each.
 
-`NAME.json` is public (account id, network, the signed genesis that founds it); `NAME.key` holds
-the root key and `NAME.recovery.key` the recovery key, both encrypted by `node.keystore`. No key
-ever leaves this folder: a node is sent signatures.
+`NAME.json` is public: account id, network, which key this machine signs with, and the account's
+entries as far as they are known here. `NAME.key` holds that key (the root key, or a delegate's)
+and `NAME.recovery.key` the recovery key, both encrypted by `node.keystore`. No key ever leaves this
+folder: a node is sent signatures.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,16 @@ from crdt import (
     PublicKey,
     SigningKey,
     UserFault,
+    id_from_hex,
     make_genesis,
     network_id,
-    open_genesis,
-    unpack_item,
 )
+from node.client.logs import AccountLog, item_of, open_log
+from node.signing import to_header
 
 SEED_BYTES = 32
-CARD_BYTES_MAX = 16 * 1024
+CARD_BYTES_MAX = 8 << 20
+"""1024 entries of the greatest size in base64, and room for a fork."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -41,22 +42,81 @@ class AccountFault(UserFault):
     code = "account-fault"
 
 
+class NoRole(UserFault):
+    """The key on this machine may not act for its account: not yet, or not any more."""
+
+    code = "no-role"
+
+
 @dataclass(frozen=True, slots=True)
 class AccountCard:
-    """What is public of an account, as its `.json` file holds it."""
+    """What is public of an account, as its `.json` file holds it.
+
+    Attributes:
+        key: The public key that this machine signs with.
+        log: The account's entries known here; None on a delegate's machine that saw none yet.
+    """
 
     name: str
     account: AccountId
     network_name: str
     network: NetworkId
-    root_key: PublicKey
-    recovery_key: PublicKey
-    genesis: Item
+    key: PublicKey
+    log: AccountLog | None
+
+    @property
+    def genesis(self) -> Item:
+        """The entry that founds the account.
+
+        Raises:
+            AccountFault: it is not known here yet.
+        """
+        return self.known.items[0]
+
+    @property
+    def known(self) -> AccountLog:
+        """The entries known here.
+
+        Raises:
+            AccountFault: there are none yet.
+        """
+        if self.log is None:
+            raise AccountFault(
+                f"nothing is known here of account {self.account.hex()[:16]} ({self.name!r}) yet; "
+                f"run `hansa account show {self.name}` with a node that has it"
+            )
+        return self.log
+
+    @property
+    def root_key(self) -> PublicKey | None:
+        """The account's root key as far as is known here."""
+        return self.log.account.root_key if self.log else None
+
+    @property
+    def recovery_key(self) -> PublicKey | None:
+        """The account's recovery key as far as is known here."""
+        return self.log.account.recovery_key if self.log else None
+
+    @property
+    def role(self) -> str:
+        """What the key of this machine is there: `root`, `delegate`, `ended` or `pending`."""
+        return role_of(self.key, self.log)
+
+
+def role_of(key: PublicKey, log: AccountLog | None) -> str:
+    """Return what a key is to an account: `root`, `delegate`, `ended`, or `pending` for neither."""
+    if log is None:
+        return "pending"
+    if key in log.account.now.ended:
+        return "ended"
+    if key == log.account.root_key:
+        return "root"
+    return "delegate" if log.account.has_role(key) else "pending"
 
 
 @dataclass(frozen=True, slots=True)
 class CreatorAccount:
-    """An unlocked account: its card and the key that signs for it."""
+    """An unlocked account: its card and the key that signs for it on this machine."""
 
     card: AccountCard
     key: SigningKey
@@ -68,13 +128,21 @@ class AccountFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def card_path(self, name: str) -> Path:
+        """Return where the public side of an account is kept."""
+        return self.path / f"{name}.json"
+
     def key_path(self, name: str) -> Path:
-        """Return where the encrypted root key of an account is kept."""
+        """Return where the encrypted key is kept that this machine signs with."""
         return self.path / f"{name}.key"
 
     def recovery_path(self, name: str) -> Path:
         """Return where the encrypted recovery key was written, for its owner to move away."""
         return self.path / f"{name}.recovery.key"
+
+    def change_path(self, name: str) -> Path:
+        """Return where a change is kept that is signed and not all sent yet."""
+        return self.path / f"{name}.change.jsonl"
 
     def names(self) -> list[str]:
         """Return the names of the accounts here, sorted."""
@@ -86,7 +154,7 @@ class AccountFolder:
         Raises:
             AccountFault: there is no such account, or its file does not hold what it should.
         """
-        path = self.path / f"{name}.json"
+        path = self.card_path(name)
         try:
             with path.open("rb") as file:
                 raw = file.read(CARD_BYTES_MAX)
@@ -118,30 +186,51 @@ class AccountFolder:
         Raises:
             AccountFault: the name cannot be used or is taken.
         """
-        if not NAME.fullmatch(name):
-            raise AccountFault(f"{name!r} cannot name an account; use 1..32 of a-z 0-9 _ -")
-        card_path = self.path / f"{name}.json"
-        if card_path.exists():
-            raise AccountFault(f"there is an account {name!r} in {self.path}; choose another name")
-        for path in (self.key_path(name), self.recovery_path(name)):
-            if path.exists():
-                raise AccountFault(f"{path} is there without its account; move it away first")
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_new(name, (self.key_path(name), self.recovery_path(name)))
         root_seed, recovery_seed = random_bytes(SEED_BYTES), random_bytes(SEED_BYTES)
         root, recovery = SigningKey(root_seed), SigningKey(recovery_seed)
-        genesis = make_genesis(network_id(network_name), root, recovery.public)
+        network = network_id(network_name)
+        genesis = make_genesis(network, root, recovery.public)
+        account = AccountId(genesis.id)
         lock(self.key_path(name), root_seed)
         lock(self.recovery_path(name), recovery_seed)
         # The card last: whoever sees an account can also unlock it.
-        with card_path.open("x", encoding="utf-8") as file:
-            json.dump(_card_json(network_name, genesis, root.public, recovery.public), file)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        log = open_log([genesis], account, network)
+        self._write(AccountCard(name, account, network_name, network, root.public, log), new=True)
         return self.card(name)
 
+    def join(
+        self,
+        name: str,
+        account: AccountId,
+        network_name: str,
+        *,
+        random_bytes: Callable[[int], bytes],
+        lock: Callable[[Path, bytes], None],
+    ) -> AccountCard:
+        """Make a key here to write for somebody's account, once its owner has granted it a role.
+
+        Raises:
+            AccountFault: the name cannot be used or is taken.
+        """
+        self._check_new(name, (self.key_path(name),))
+        seed = random_bytes(SEED_BYTES)
+        key = SigningKey(seed).public
+        lock(self.key_path(name), seed)
+        network = network_id(network_name)
+        self._write(AccountCard(name, account, network_name, network, key, None), new=True)
+        return self.card(name)
+
+    def save(
+        self, card: AccountCard, log: AccountLog, *, key: PublicKey | None = None
+    ) -> AccountCard:
+        """Write what is now known of an account, and which key this machine signs with."""
+        found = replace(card, log=log, key=key or card.key)
+        self._write(found, new=False)
+        return found
+
     def unlock(self, name: str, unseal: Callable[[Path], bytes]) -> CreatorAccount:
-        """Return an account with its key.
+        """Return an account with the key of this machine.
 
         Args:
             unseal: Returns the secret in an encrypted file.
@@ -150,34 +239,58 @@ class AccountFolder:
             AccountFault: the key file does not hold this account's key.
         """
         card = self.card(name)
-        path = self.key_path(name)
-        if not path.exists():
-            raise AccountFault(f"the key of account {name!r} is not at {path}; restore it")
-        seed = unseal(path)
-        if len(seed) != SEED_BYTES or SigningKey(seed).public != card.root_key:
-            raise AccountFault(f"{path} holds another account's key; restore the right file")
-        return CreatorAccount(card, SigningKey(seed))
+        return CreatorAccount(card, unlocked(self.key_path(name), card.key, unseal, name=name))
+
+    def _check_new(self, name: str, paths: Sequence[Path]) -> None:
+        if not NAME.fullmatch(name):
+            raise AccountFault(f"{name!r} cannot name an account; use 1..32 of a-z 0-9 _ -")
+        if self.card_path(name).exists():
+            raise AccountFault(f"there is an account {name!r} in {self.path}; choose another name")
+        for path in paths:
+            if path.exists():
+                raise AccountFault(f"{path} is there without its account; move it away first")
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _write(self, card: AccountCard, *, new: bool) -> None:
+        from node.keystore import write_private
+
+        raw = json.dumps(_card_json(card), indent=1).encode() + b"\n"
+        write_private(self.card_path(card.name), raw, replace=not new)
 
 
-def _card_json(
-    network_name: str, genesis: Item, root: PublicKey, recovery: PublicKey
-) -> dict[str, str]:
+def unlocked(
+    path: Path, wanted: PublicKey, unseal: Callable[[Path], bytes], *, name: str
+) -> SigningKey:
+    """Return the key in an encrypted file, which is the one that is wanted.
+
+    Raises:
+        AccountFault: there is no such file, or it holds another key.
+    """
+    if not path.exists():
+        raise AccountFault(f"the key of account {name!r} is not at {path}; restore it")
+    seed = unseal(path)
+    if len(seed) != SEED_BYTES or SigningKey(seed).public != wanted:
+        raise AccountFault(
+            f"{path} holds another account's key, not {wanted.hex()[:16]}; restore the right file"
+        )
+    return SigningKey(seed)
+
+
+def _card_json(card: AccountCard) -> dict[str, Any]:
     return {
-        "account": genesis.id.hex(),
-        "network": network_name,
-        "root_key": root.hex(),
-        "recovery_key": recovery.hex(),
-        "genesis": base64.urlsafe_b64encode(genesis.raw).decode(),
+        "account": card.account.hex(),
+        "network": card.network_name,
+        "key": card.key.hex(),
+        "role": card.role,  # for people: it follows from the entries
+        "entries": [to_header(item.raw) for item in card.log.items] if card.log else [],
     }
 
 
 def _card(name: str, found: Any) -> AccountCard:
     network_name = str(found["network"])
     network = network_id(network_name)
-    genesis = unpack_item(base64.urlsafe_b64decode(found["genesis"]))
-    account = open_genesis(genesis, network)
-    if account.id.hex() != found["account"]:
-        raise AccountFault(f"its genesis founds {account.id.hex()}, not {found['account']}")
-    return AccountCard(
-        name, account.id, network_name, network, account.root_key, account.recovery_key, genesis
-    )
+    account = AccountId(id_from_hex(found["account"], "account"))
+    key = PublicKey(id_from_hex(found["key"], "key"))
+    items = [item_of(one) for one in found["entries"]]
+    log = open_log(items, account, network) if items else None
+    return AccountCard(name, account, network_name, network, key, log)

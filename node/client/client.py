@@ -18,9 +18,10 @@ from urllib.parse import quote
 
 from crdt import Item, PublicKey, id_from_hex
 from node import signing
-from node.client.accounts import AccountCard, CreatorAccount
+from node.client.accounts import AccountCard, CreatorAccount, NoRole, role_of
 from node.client.errors import WrongNode
 from node.client.http import Answer, Event, Http, Query, Request, query_string
+from node.client.logs import AccountLog
 
 JSON_TYPE = "application/json"
 PAGE_RECORDS = 200
@@ -41,6 +42,7 @@ class Client:
         self._token = operator_token
         self._creator = creator
         self._node: dict[str, Any] | None = None
+        self._log: AccountLog | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -128,10 +130,49 @@ class Client:
         """
         return self._http.send(self._sign(request, operation))
 
+    def account_log(self) -> AccountLog:
+        """Return the creator's account as this machine and the node know it together.
+
+        Asked once. The node is handed the entries that it lacks, so that it can judge what this
+        creator signs; a genesis alone travels with the first write.
+
+        Raises:
+            WrongNode: the account is for another network.
+            NoRole: this machine's key has no role in the account, not yet or not any more.
+            BadAnswer: the node's entries do not hold.
+        """
+        assert self._creator is not None, "a client that signs is made with a creator"
+        if self._log is None:
+            self._log = self._agreed_log(self._creator.card)
+            _check_role(self._creator.card, self._log, url=self.url)
+        return self._log
+
+    def _agreed_log(self, card: AccountCard) -> AccountLog:
+        from node.client.handing import fetch_log, hand_in, refusal, texts
+
+        self._identity(card)
+        there = fetch_log(self, card.account, card.network)
+        if card.log is None:
+            if there is None:
+                raise NoRole(
+                    f"the node at {self.url} does not know account {card.account.hex()[:16]}; its "
+                    "owner publishes something first, or name another node with --node URL"
+                )
+            return there
+        known = there.ids if there else frozenset[bytes]()
+        lacking = [item for item in card.log.items if item.id not in known]
+        if there is None and len(lacking) == 1:
+            return card.log
+        refused = hand_in(self, texts(lacking)) if lacking else []
+        if refused:
+            raise refusal(refused[0])
+        return card.log.joined(there.items, card.network) if there else card.log
+
     def _sign(self, request: Request, operation: Item | None) -> Request:
         assert self._creator is not None, "a client that signs is made with a creator"
         card = self._creator.card
         node = self._identity(card)
+        log = self.account_log()
         carried = b"" if operation is None else signing.operation_header(operation).encode()
         facts = signing.RequestFacts(
             card.network, node, request.method, request.path, request.query, request.body, carried
@@ -144,10 +185,18 @@ class Client:
             now_s=int(time.time()),  # noqa: TID251 - a client is an edge
             nonce=secrets.token_bytes(signing.NONCE_BYTES),
         )
-        headers[signing.ACCOUNT_HEADER] = signing.account_header(card.genesis)
+        headers[signing.ACCOUNT_HEADER] = signing.account_header(log.items[0])
         if operation is not None:
             headers[signing.OPERATION_HEADER] = carried.decode()
         return replace(request, headers=headers)
+
+    def check_network(self, card: AccountCard) -> None:
+        """Return if the node is on an account's network.
+
+        Raises:
+            WrongNode: it is on another one.
+        """
+        self._identity(card)
 
     def _identity(self, card: AccountCard) -> PublicKey:
         """Return the node's key after checking that the node is on the account's network."""
@@ -180,6 +229,28 @@ class Client:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return Request(method, path, query_string(query or {}), body, headers)
+
+
+def _check_role(card: AccountCard, log: AccountLog, *, url: str) -> None:
+    """Return if the key of this machine may act for the account.
+
+    Raises:
+        NoRole: it may not; the message says who can change that.
+    """
+    match role_of(card.key, log):
+        case "pending":
+            raise NoRole(
+                f"account {card.name!r} has granted the key of this machine nothing, as far as the "
+                f"node at {url} knows; its owner runs `hansa account delegate NAME --key "
+                f"{card.key.hex()} --as maintainer`"
+            )
+        case "ended":
+            raise NoRole(
+                f"the key of this machine ({card.key.hex()[:16]}) was ended by the owner of "
+                f"account {card.name!r}; join it again under another name with `hansa account join`"
+            )
+        case _:
+            pass
 
 
 def quoted(segment: str) -> str:

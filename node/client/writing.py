@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdt import (
+    ERA_FIRST,
+    PREDECESSOR_COUNT_MAX,
+    Capability,
     Item,
+    ItemId,
     OperationId,
     OperationType,
     RecordId,
     RecordKind,
+    head_to_cite,
     id_from_hex,
     is_slug,
     make_operation,
@@ -23,7 +28,7 @@ from crdt import (
     sha3,
     slug_of,
 )
-from node.client.accounts import CreatorAccount
+from node.client.accounts import CreatorAccount, NoRole
 from node.client.client import Client
 from node.client.errors import ApiProblem
 from node.client.references import BadReference
@@ -59,10 +64,11 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An operation that nobody has built on yet, and how deep it is."""
+    """An operation that nobody has built on yet, how deep it is, and the era it is of."""
 
     operation: OperationId
     depth: int
+    era: bytes = b""
 
 
 def prepare(plural: str, data: Mapping[str, Any], *, slug: str | None, now_s: int) -> Draft:
@@ -146,26 +152,53 @@ class Writer:
         self, draft: Draft, type_: OperationType, heads: Sequence[Head], now_s: int
     ) -> Item:
         card = self._account.card
+        kind = KINDS[draft.plural]
+        record = record_id(card.network, kind, card.account, draft.slug)
+        cited = heads[:PREDECESSOR_COUNT_MAX]
         return make_operation(
             network=card.network,
-            kind=KINDS[draft.plural],
+            kind=kind,
             slug=draft.slug,
             type=type_,
             account=card.account,
             key=self._account.key,
-            account_heads=(bytes(card.genesis.id),),
-            predecessors=tuple(head.operation for head in heads),
-            depth=1 + max((head.depth for head in heads), default=0),
+            account_heads=(bytes(self._account_head(draft.slug, record)),),
+            predecessors=tuple(head.operation for head in cited),
+            depth=1 + max((head.depth for head in cited), default=0),
             body=draft.body,
             timestamp_s=now_s,
+            era=cited[0].era if cited else ERA_FIRST,
         )
+
+    def _account_head(self, slug: str, record: RecordId) -> ItemId:
+        """Return the account entry to cite: one that lets this machine's key write the record.
+
+        Raises:
+            NoRole: there is none.
+        """
+        log, card = self._client.account_log(), self._account.card
+        # Only the owner's machine can tell which entries are the owner's: those made on it.
+        own = card.log.ids if card.log and card.role == "root" else None
+        head = head_to_cite(log.account, card.key, Capability.MAINTAINER, record, trusted=own)
+        if head is None:
+            raise NoRole(
+                f"the key of this machine may not publish {slug} for account {card.name!r}: it is "
+                f"no maintainer of it; see `hansa account show {card.name}`"
+            )
+        return head
 
 
 def heads_of(shown: Mapping[str, Any]) -> list[Head]:
-    """Return the heads in a node's answer about a record."""
+    """Return the heads in a node's answer about a record: the winner first, then the deepest."""
+    winner = shown.get("version_id") or shown.get("tombstone")
+    era = bytes.fromhex(shown.get("era", ""))
+    listed = sorted(
+        shown["heads"],
+        key=lambda one: (one["version_id"] != winner, -int(one["depth"]), one["version_id"]),
+    )
     return [
-        Head(OperationId(id_from_hex(one["version_id"], "head")), int(one["depth"]))
-        for one in shown["heads"]
+        Head(OperationId(id_from_hex(one["version_id"], "head")), int(one["depth"]), era)
+        for one in listed
     ]
 
 

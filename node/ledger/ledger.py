@@ -96,6 +96,7 @@ class Ledger:
             genesis=party.genesis,
             store=self.store,
             spending=limits.spending,
+            account_of=around.account_of,
             now_s=around.now_s,
             nonce=around.nonce,
             on_used=self._used,

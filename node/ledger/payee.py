@@ -276,8 +276,7 @@ class Payee:
         if lane.provider != self.account:
             raise NotOurLane(f"lane {lane.id.hex()[:16]} is another provider's")
         account = self._account(lane.consumer, consumer)
-        own_key = self._key.public
-        verify_agreed(agreed, consumer_key=account.root_key, provider_key=own_key)
+        verify_agreed(agreed, consumer_keys=account.root_keys, provider_keys=(self._key.public,))
         book = self._known_book(lane.id)
         if book is None:
             raise NotOurLane(f"lane {lane.id.hex()[:16]} is not known here")
@@ -302,6 +301,7 @@ class Payee:
         header = headers.get(ORDER_HEADER, "")
         known = self._orders.get(header)
         if known is not None:
+            self._check_root(known)
             self._orders.move_to_end(header)
             if now_s >= known.order.expires_s:
                 raise BadOrder(f"the order ended at {known.order.expires_s}; sign a new one")
@@ -323,6 +323,16 @@ class Payee:
         if len(self._orders) > ORDER_COUNT_MAX:
             self._orders.popitem(last=False)
         return known
+
+    def _check_root(self, known: _KnownOrder) -> None:
+        """Return if the key that signed an order is still its consumer's root key.
+
+        Raises:
+            BadOrder: it was rotated away; what was served under the order stays owed.
+        """
+        account = self._account_of(known.order.consumer)
+        if account is not None and account.root_key != known.key:
+            raise BadOrder("the order was signed by a root key that is over; sign a new one")
 
     def _ticket(
         self, headers: Mapping[str, str], known: _KnownOrder, path: str, body: bytes, now_s: int

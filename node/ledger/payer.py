@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from crdt import (
+    Account,
     AccountId,
     Item,
     NetworkId,
@@ -20,7 +21,6 @@ from crdt import (
     open_genesis,
     public_key_of,
     sha3,
-    verify,
 )
 from inference import Offer, Offered
 from node.gateway.ports import Authorised, Measured
@@ -59,6 +59,7 @@ from royalties import (
     order_hash,
     sign_order,
     sign_ticket,
+    verify_any,
 )
 
 ISSUED_COUNT_MAX = 65_536
@@ -115,6 +116,7 @@ class Payer:
 
     Args:
         key, genesis: Root key and first entry of the operator account.
+        account_of: Accounts the log knows.
         now_s: Unix seconds.
         nonce: 16 fresh random bytes a call.
         on_used: Called with a lane's id when it has something to settle.
@@ -128,6 +130,7 @@ class Payer:
         genesis: Item,
         store: LedgerStore,
         spending: Spending,
+        account_of: Callable[[AccountId], Account | None],
         now_s: Callable[[], int],
         nonce: Callable[[], bytes],
         on_used: Callable[[bytes], None],
@@ -138,6 +141,7 @@ class Payer:
         self.account = AccountId(genesis.id)
         self._store = store
         self._spending = spending
+        self._account_of = account_of
         self._now_s = now_s
         self._nonce = nonce
         self._on_used = on_used
@@ -243,10 +247,11 @@ class Payer:
             self._disputed(lane, DisputesReceived(claimed.disputes))
             await self._store.flush()
             return None
-        provider = open_genesis(claimed.genesis, self._network)
-        if provider.id != lane.book.lane.provider:
+        introduced = open_genesis(claimed.genesis, self._network)
+        if introduced.id != lane.book.lane.provider:
             raise BadReceipt("the claim is another account's")
-        verify(claimed.claim, provider.root_key)
+        provider = self._account_of(introduced.id) or introduced
+        verify_any(sha3(claimed.claim.content), claimed.claim.signature, provider.root_keys)
         receipt = open_receipt(claimed.claim.content, self._network)
         event = ClaimReceived(receipt, claimed.claim, claimed.calls, claimed.disputes)
         agreed: Item | None = None

@@ -309,6 +309,17 @@ class MemoryStorage:
         found = [(n, one.record) for n, one in numbered if n > after and one.register.era]
         return found[:count_max]
 
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records numbered over `after`: number, id, kind and slug."""
+        found = [
+            (number, change.record, change.operation.kind, change.operation.slug)
+            for number, change in enumerate(self.disk.records.values(), 1)
+            if change.operation.account == account and number > after
+        ]
+        return found[:count_max]
+
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
     ) -> list[Item]:

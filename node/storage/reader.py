@@ -205,6 +205,19 @@ class SqliteReader:
         )
         return [(row[0], RecordId(row[1])) for row in rows]
 
+    def record_page(
+        self, account: AccountId, after: int, count_max: int
+    ) -> list[tuple[int, RecordId, RecordKind, str]]:
+        """Return an account's records numbered over `after`: number, id, kind and slug."""
+        rows = self.all(
+            "SELECT number, id, kind, slug FROM record_v1 WHERE account = ? AND number > ? "
+            "ORDER BY number LIMIT ?",
+            account,
+            after,
+            count_max,
+        )
+        return [(row[0], RecordId(row[1]), RecordKind(row[2]), row[3]) for row in rows]
+
     def receipts(
         self, subjects: Sequence[bytes] | None, period: int | None, count_max: int
     ) -> list[Item]:

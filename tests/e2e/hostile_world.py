@@ -35,7 +35,15 @@ from examples.demo.story import model_record
 from examples.tiny_model import make_tiny_model
 from inference.engines import VLLM_CPU
 from node.builds import pack
-from node.client import AccountCard, Client, CreatorAccount, Writer, prepare, upload_build
+from node.client import (
+    AccountCard,
+    Client,
+    CreatorAccount,
+    Writer,
+    open_log,
+    prepare,
+    upload_build,
+)
 from node.peer import PeerEndpoint
 from node.signing import RequestFacts, account_header, authorization, operation_header
 from royalties import Prices
@@ -81,8 +89,8 @@ class Identity:
     def creator(self) -> CreatorAccount:
         """Return it as the command line's client takes it."""
         card = AccountCard(
-            self.name, self.account, "demo", self.network, self.key.public, self.key.public,
-            self.genesis,
+            self.name, self.account, "demo", self.network, self.key.public,
+            open_log([self.genesis], self.account, self.network),
         )  # fmt: skip
         return CreatorAccount(card, self.key)
 

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt import (
+    Account,
     AccountId,
+    EntryType,
     Item,
     ItemId,
     ManifestDigest,
@@ -23,7 +25,10 @@ from crdt import (
     Outcome,
     RecordId,
     RemoteFault,
+    SigningKey,
     Status,
+    make_entry,
+    open_account,
     open_genesis,
     sha3,
     unpack_item,
@@ -114,6 +119,7 @@ class World:
         self.offer: Offer | None = OFFER
         self.endpoints: list[PeerEndpoint] = []
         self.now_s = NOON_S
+        self.accounts: dict[AccountId, Account] = {}
         self.seeds = itertools.count(1)
 
     async def node(self, name: str, account: Account_, *, serves: bool) -> Node:
@@ -124,7 +130,7 @@ class World:
         around = Surroundings(
             session=session,
             offer_of=lambda record: self.offer if record == OFFER.record else None,
-            account_of=lambda _account: None,
+            account_of=self.accounts.get,
             endpoints_of=lambda _peer: self.endpoints,
             publish=log.publish,
             now_s=lambda: self.now_s,
@@ -201,6 +207,36 @@ async def test_calls_end_in_one_published_receipt_that_any_replica_takes(tmp_pat
             assert slot.rank == last.sequence
         use = provider.ledger.uses(Side.PROVIDER, 0, 10**6, count_max=10)[0]
         assert (use.open_count, use.disputed_count) == (0, 0)
+
+
+def rotation(who: Account_, number: int, root: SigningKey) -> Account:
+    """Return a party's account after its root key was rotated."""
+    entry = make_entry(
+        network=NETWORK, type=EntryType.ROTATE_ROOT, account=who.id, predecessor=who.genesis.id,
+        signer=SigningKey(sha3(b"recovery %d" % number)), key=root.public,
+    )  # fmt: skip
+    return open_account([who.genesis, entry], NETWORK)
+
+
+async def test_an_order_ends_with_the_root_key_that_signed_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as (made, provider, consumer):
+        authorised, _ = promised(consumer, provider)
+        made.accounts[CONSUMER.id] = rotation(CONSUMER, 0, SigningKey(sha3(b"next")))
+        body = b"another call under the same order"
+        again = consumer.ledger.payer.authorise(offered(provider), PATH, body)
+        assert again.headers[ORDER_HEADER] == authorised.headers[ORDER_HEADER]
+        with pytest.raises(BadOrder, match="sign a new one"):
+            provider.ledger.payee.admit(consumer.key.peer, again.headers, PATH, body)
+
+
+async def test_what_was_served_before_a_rotation_is_settled_after_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as (made, provider, consumer):
+        called(consumer, provider)
+        made.accounts[CONSUMER.id] = rotation(CONSUMER, 0, SigningKey(sha3(b"next consumer")))
+        made.accounts[PROVIDER.id] = rotation(PROVIDER, 1, SigningKey(sha3(b"next provider")))
+        await asyncio.wait_for(consumer.ledger.settling.settled(), 5)
+        await asyncio.wait_for(provider.ledger.settling.settled(), 5)
+        assert ReceiptRules(NETWORK).judge(consumer.log.receipts[-1], made.accounts.get)
 
 
 async def test_a_cut_call_is_paid_for_what_was_delivered(tmp_path: Path) -> None:

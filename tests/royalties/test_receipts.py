@@ -12,16 +12,21 @@ from crdt import (
     Account,
     AccountId,
     BadSignature,
+    EntryType,
     Item,
     ItemKind,
     MalformedBytes,
     MissingAccount,
     RemoteFault,
+    SigningKey,
     encode,
+    make_entry,
     network_id,
+    open_account,
     open_genesis,
     pack_item,
     seal,
+    sha3,
     unpack_item,
 )
 from royalties import (
@@ -87,6 +92,21 @@ def test_a_receipt_that_both_signed_takes_its_lanes_slot() -> None:
 def test_one_signature_is_no_agreement(provider: Party, consumer: Party) -> None:
     with pytest.raises(BadSignature):
         RULES.judge(agreed(receipt(), provider, consumer), account_of)
+
+
+def test_a_rotated_party_may_have_signed_with_either_root() -> None:
+    root = SigningKey(sha3(b"the consumer's next root"))
+    rotation = make_entry(
+        network=NETWORK, type=EntryType.ROTATE_ROOT, account=CONSUMER.id,
+        predecessor=CONSUMER.genesis.id, signer=SigningKey(sha3(b"recovery 0")), key=root.public,
+    )  # fmt: skip
+    account = open_account([CONSUMER.genesis, rotation], NETWORK)
+    known = {**KNOWN, CONSUMER.id: account}
+    for key in (CONSUMER.key, root):
+        item = countersign(sign_receipt(receipt(), PROVIDER.key), key)
+        assert RULES.judge(item, known.get).rank == 1
+    with pytest.raises(BadSignature):
+        RULES.judge(countersign(sign_receipt(receipt(), PROVIDER.key), root), account_of)
 
 
 def test_parties_that_are_not_known_yet_are_named() -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from crdt import (
     AccountId,
+    Capability,
+    EntryType,
     Item,
     OperationId,
     OperationType,
@@ -21,8 +23,10 @@ from crdt import (
     SigningKey,
     decode,
     encode,
+    make_entry,
     make_operation,
     record_id,
+    sha3,
 )
 from registry import encode_record, validate
 from royalties import (
@@ -61,12 +65,13 @@ def put(
     *,
     signed_by: SigningKey | None = None,
     before: Item | None = None,
+    head: Item | None = None,
     **terms: Any,
 ) -> Item:
     record = validate(RecordKind.MODEL, {"name": slug, **terms})
     return make_operation(
         network=NETWORK, kind=RecordKind.MODEL, slug=slug, type=OperationType.PUT,
-        account=owner.id, key=signed_by or owner.key, account_heads=(owner.genesis.id,),
+        account=owner.id, key=signed_by or owner.key, account_heads=((head or owner.genesis).id,),
         predecessors=(OperationId(before.id),) if before else (), depth=2 if before else 1,
         body=encode_record(record), timestamp_s=NOON_S,
     )  # fmt: skip
@@ -88,9 +93,9 @@ MODEL = put(
 class Facts:
     versions: dict[bytes, Item] = field(default_factory=lambda: {MODEL.id: MODEL})
     bases: dict[bytes, Item] = field(default_factory=lambda: {id_of(WRITER, "base"): BASE})
-    geneses: dict[bytes, Item] = field(
+    logs: dict[bytes, list[Item]] = field(
         default_factory=lambda: {
-            one.id: one.genesis for one in (CONSUMER, PROVIDER, CREATOR, WRITER, STRANGER)
+            one.id: [one.genesis] for one in (CONSUMER, PROVIDER, CREATOR, WRITER, STRANGER)
         }
     )
 
@@ -100,8 +105,8 @@ class Facts:
     def base(self, base: Base) -> Item | None:
         return self.bases.get(base.record)
 
-    def genesis(self, account: AccountId) -> Item | None:
-        return self.geneses.get(account)
+    def entries(self, account: AccountId) -> list[Item]:
+        return self.logs.get(account, [])
 
 
 def agreed(
@@ -184,7 +189,7 @@ def test_another_day_is_another_statement() -> None:
         (agreed(record=id_of(CREATOR, "other")), Facts()),
         (agreed(), Facts(versions={})),
         (agreed(), Facts(bases={})),
-        (agreed(), Facts(geneses={CREATOR.id: CREATOR.genesis, WRITER.id: WRITER.genesis})),
+        (agreed(), Facts(logs={CREATOR.id: [CREATOR.genesis], WRITER.id: [WRITER.genesis]})),
         (agreed(), Facts(versions={MODEL.id: BASE})),
         (
             agreed(),
@@ -207,6 +212,62 @@ def test_what_is_not_borne_out_is_skipped_and_named(receipt: Item, facts: Facts)
     assert len(both.skipped) == 1
     assert both.skipped[0].reason
     assert verify(both.raw) == both, "the rest still is a statement"
+
+
+def rotated(who: Party, number: int, *, root: SigningKey) -> Item:
+    """Return the entry that gives a party another root key."""
+    return make_entry(
+        network=NETWORK, type=EntryType.ROTATE_ROOT, account=who.id, predecessor=who.genesis.id,
+        signer=SigningKey(sha3(b"recovery %d" % number)), key=root.public,
+    )  # fmt: skip
+
+
+def test_what_was_signed_before_and_after_a_rotation_both_count_and_verify_offline() -> None:
+    root = SigningKey(sha3(b"the provider's next root"))
+    facts = Facts()
+    facts.logs[PROVIDER.id].append(rotated(PROVIDER, 1, root=root))
+    receipts = [agreed(), agreed(price=7, provider_key=root)]
+    one = made(CREATOR, receipts, facts)
+    assert (len(one.lines), one.skipped) == (2, ())
+    assert verify(one.raw) == one
+
+
+def test_a_key_that_never_was_a_root_of_the_party_signs_no_receipt() -> None:
+    facts = Facts()
+    facts.logs[PROVIDER.id].append(rotated(PROVIDER, 1, root=SigningKey(sha3(b"next"))))
+    one = made(CREATOR, [agreed(provider_key=STRANGER.key)], facts)
+    assert "none of the party's 2 root keys" in one.skipped[0].reason
+
+
+def test_a_maintainers_version_counts_by_the_entry_that_lets_it() -> None:
+    maintainer = SigningKey(sha3(b"maintainer"))
+    granted = make_entry(
+        network=NETWORK, type=EntryType.ADD_KEY, account=CREATOR.id,
+        predecessor=CREATOR.genesis.id, signer=CREATOR.key, key=maintainer.public,
+        capabilities=Capability.MAINTAINER,
+    )  # fmt: skip
+    revoked = make_entry(
+        network=NETWORK, type=EntryType.REVOKE, account=CREATOR.id, predecessor=granted.id,
+        signer=CREATOR.key, key=maintainer.public,
+    )  # fmt: skip
+    model = put(CREATOR, "model", signed_by=maintainer, head=granted, royalty_bps=1000)
+    facts = Facts(versions={model.id: model})
+    facts.logs[CREATOR.id] += [granted, revoked]
+    one = made(CREATOR, [agreed(model=model)], facts)
+    assert (len(one.lines), one.skipped) == (1, ())
+    assert verify(one.raw) == one
+    early = Facts(versions={model.id: model})
+    assert len(made(CREATOR, [agreed(model=model)], early).skipped) == 1
+
+
+def test_a_statement_is_the_same_whatever_order_the_entries_came_in() -> None:
+    entries = [rotated(CREATOR, 2, root=SigningKey(sha3(b"%d" % n))) for n in range(3)]
+    raws = set()
+    for order in (entries, entries[::-1]):
+        facts = Facts()
+        facts.logs[CREATOR.id] += order
+        raws.add(made(CREATOR, RECEIPTS, facts).raw)
+    assert len(raws) == 1
 
 
 def edited(raw: bytes, place: int, value: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from crdt import encode, sha3
+from crdt import Item, ItemKind, encode, parse_operation, sha3
 from crdt.frames import (
     MalformedBytes,
     decode_caught_up,
@@ -13,6 +13,7 @@ from crdt.frames import (
     encode_fetched,
 )
 from crdt.ids import ItemId
+from tests.sim.mutations import mutated_frame
 from tests.writers import NETWORK, Writer
 
 
@@ -80,4 +81,55 @@ def forges_items(raw: bytes, rng: random.Random) -> bytes:
     )
 
 
-LIARS = (garbage, flips_a_byte, truncates, hides_everything, invents_ids, forges_items)
+def lies_in_a_field(raw: bytes, rng: random.Random) -> bytes:
+    """The truth but for one field, of the frame or of one of its items."""
+    return mutated_frame(raw, rng) if rng.random() < 0.5 else raw
+
+
+def withholds_causes(raw: bytes, rng: random.Random) -> bytes:
+    """Sends what builds on something, never what it builds on; and has nothing when asked."""
+    try:
+        page = decode_caught_up(raw, NETWORK)
+    except MalformedBytes:
+        answer = decode_fetched(raw, NETWORK)
+        return encode_fetched([], [*(item.id for item in answer.items), *answer.absent], NETWORK)
+    if not page.items:
+        return raw
+    return encode_caught_up(
+        network=NETWORK,
+        epoch=page.epoch,
+        next_n=page.next_n,
+        last_n=page.last_n,
+        done=page.done,
+        raws=[item.raw for item in page.items if any(cited_by(item))],
+    )
+
+
+def cited_by(item: Item) -> tuple[bytes, ...]:
+    """Return the predecessors that an item cites, as far as it is an operation with some."""
+    if item.kind is not ItemKind.OPERATION:
+        return ()
+    return parse_operation(item, NETWORK).predecessors
+
+
+def says_half(raw: bytes, rng: random.Random) -> bytes:
+    """Leaves out every other item of a page, and moves the cursor past all of them."""
+    try:
+        page = decode_caught_up(raw, NETWORK)
+    except MalformedBytes:
+        return raw
+    return encode_caught_up(
+        network=NETWORK,
+        epoch=page.epoch,
+        next_n=page.next_n,
+        last_n=page.last_n,
+        done=True,
+        raws=[item.raw for item in page.items[::2]],
+        ids=page.ids[::2],
+    )
+
+
+LIARS = (
+    garbage, flips_a_byte, truncates, hides_everything, invents_ids, forges_items,
+    lies_in_a_field, withholds_causes, says_half,
+)  # fmt: skip

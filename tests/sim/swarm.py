@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,13 @@ from crdt import (
     GossipReceived,
     Heartbeat,
     Item,
+    ItemKind,
     LocalItems,
     Outcome,
     PeerConnected,
     PeerId,
     PeerLost,
+    PruneAsked,
     Replica,
     Reply,
     RequestFailed,
@@ -40,10 +43,26 @@ from crdt import (
     check_gossip,
     sha3,
 )
-from node.storage.memory import MemoryDisk, MemoryStorage
+from node.storage.memory import MemoryDisk
+from tests.sim.disks import Fate, Killed, SimStorage
 from tests.writers import NETWORK, AnyBody, LaneReceipts
 
 Liar = Callable[[bytes, random.Random], bytes]
+
+
+@dataclass
+class Clock:
+    """A node's own clock, which only ever goes forward: `int(real * rate) + ahead_ms`."""
+
+    rate: float = 1.0
+    ahead_ms: int = 0
+
+    def at(self, real_ms: int) -> int:
+        return int(real_ms * self.rate) + self.ahead_ms
+
+    def real_delay(self, until_ms: int, real_ms: int) -> int:
+        """Return how long it really is until this clock shows a time."""
+        return max(0, math.ceil((until_ms - self.at(real_ms)) / self.rate))
 
 
 @dataclass(frozen=True)
@@ -61,20 +80,33 @@ STORM = Weather(loss=0.2, copies=0.2, delay_ms=(1, 3_000))
 
 @dataclass
 class SimNode:
-    """One simulated node; `machine` is None while it is down. Its disk survives."""
+    """One simulated node; `machine` is None while it is down. Its disk survives.
+
+    Attributes:
+        dropped: Operations that it pruned at some time.
+        acknowledged: Ids of what it said it has.
+    """
 
     name: PeerId
     disk: MemoryDisk
     machine: SyncMachine | None = None
     liar: Liar | None = None
+    clock: Clock = field(default_factory=Clock)
+    fate: Fate = field(default_factory=Fate)
+    dropped: set[bytes] = field(default_factory=set)
+    acknowledged: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
     settled: dict[int, tuple[Outcome, ...]] = field(default_factory=dict)
     incarnation: int = 0
     wake_ms: int | None = None
 
     @property
-    def storage(self) -> MemoryStorage:
-        return MemoryStorage(self.disk)
+    def storage(self) -> SimStorage:
+        return SimStorage(self.disk, self.fate)
+
+    @property
+    def is_honest(self) -> bool:
+        return self.liar is None
 
 
 class Swarm:
@@ -95,11 +127,14 @@ class Swarm:
         self.nodes: dict[PeerId, SimNode] = {}
         self.acknowledged: list[Item] = []
         self.dropped: list[tuple[PeerId, PeerId, str]] = []
+        self.kills = 0
         self._history = hashlib.sha3_256()
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
         self._links: set[frozenset[PeerId]] = set()
         self._cut: set[frozenset[PeerId]] = set()
+        self._unheard: set[tuple[PeerId, PeerId]] = set()
+        self._token = 0
         for _ in range(node_count):
             self.add_node()
 
@@ -142,13 +177,45 @@ class Swarm:
         if link in self._links:
             self._disconnect(one, other)
 
+    def cut_one_way(self, one: PeerId, other: PeerId) -> None:
+        """Until `heal` nothing that `one` sends reaches `other`; neither of them notices."""
+        self._unheard.add((one, other))
+
+    def jump(self, name: PeerId, duration_ms: int) -> None:
+        """Let a node's clock go ahead, as when its machine slept; its timers are due then."""
+        node = self.nodes[name]
+        node.clock.ahead_ms += duration_ms
+        self._handle(node, Heartbeat())
+
+    def prune(self, name: PeerId) -> None:
+        """Have a node drop what its records' eras stand for."""
+        node = self.nodes[name]
+        records = tuple(sorted(node.disk.records))
+        self._token += 1
+        self._handle(node, PruneAsked(self._token, records))
+        node.dropped |= node.disk.pruned.keys()
+
+    def inject(self, name: PeerId, raw: bytes, targets: Sequence[PeerId]) -> None:
+        """A hostile node gossips a frame to some peers only."""
+        node = self.nodes[name]
+        for target in targets:
+            there = self.nodes[target]
+            self._travel(name, target, lambda there=there: self._gossip(there, name, node, raw))
+
+    def pester(self, name: PeerId, target: PeerId, raw: bytes) -> None:
+        """A hostile node sends a request, and does not wait for the answer."""
+        there = self.nodes[target]
+        self._travel(name, target, lambda: self._ask(there, name, raw))
+
     def heal(self) -> None:
         """End every fault: fair weather, all nodes up, honest disks, all links whole."""
         self.weather = CALM
         self._cut.clear()
+        self._unheard.clear()
         names = sorted(self.nodes)
         for name in names:
             self.nodes[name].disk.failing_commits = 0
+            self.nodes[name].fate.next_commit = None
             if self.nodes[name].machine is None:
                 self.start(name)
         for index, one in enumerate(names):
@@ -159,12 +226,14 @@ class Swarm:
         """Publish at a node; what an honest one calls new or known must never be lost."""
         node = self.nodes[name]
         assert node.machine is not None
-        token = len(self.acknowledged) + 1_000_000 * node.incarnation
-        self._handle(node, LocalItems(token, tuple(items)))
-        outcomes = node.settled.get(token, ())
+        self._token += 1
+        self._handle(node, LocalItems(self._token, tuple(items)))
+        outcomes = node.settled.get(self._token, ())
         for item, outcome in zip(items, outcomes, strict=False):
-            if outcome.status.value in {"new", "known"} and node.liar is None:
+            if outcome.status.value in {"new", "known"} and node.is_honest:
                 self.acknowledged.append(item)
+                if item.kind is not ItemKind.RECEIPT:  # one gives way to a greater one
+                    node.acknowledged.add(item.id)
         return outcomes
 
     def run(self, duration_ms: int) -> None:
@@ -188,7 +257,8 @@ class Swarm:
             return
         self._links.add(link)
         for here, there in ((one, other), (other, one)):
-            self._handle(self.nodes[here], PeerConnected(there))
+            if link in self._links:  # the first of them may have died of the news
+                self._handle(self.nodes[here], PeerConnected(there))
 
     def _disconnect(self, one: PeerId, other: PeerId) -> None:
         self._links.discard(frozenset((one, other)))
@@ -204,7 +274,7 @@ class Swarm:
         link = frozenset((one, other))
 
         def deliver() -> None:
-            if link in self._links:
+            if link in self._links and (one, other) not in self._unheard:
                 arrive()
 
         if self.rng.random() < self.weather.loss:
@@ -217,13 +287,21 @@ class Swarm:
     def _handle(self, node: SimNode, event: Event) -> None:
         if node.machine is None:
             return
-        self._history.update(repr((self.now_ms, node.name, event)).encode())
+        now_ms = node.clock.at(self.now_ms)
+        self._history.update(repr((now_ms, node.name, event)).encode())
+        incarnation = node.incarnation
         try:
-            effects = node.machine.handle(event, now_ms=self.now_ms)
+            effects = node.machine.handle(event, now_ms=now_ms)
         except WorldFault:
-            effects = [WakeAt(self.now_ms + 1000)]
+            effects = [WakeAt(now_ms + 1000)]
+        except Killed:
+            self.kills += 1
+            self.crash(node.name)
+            return
         for effect in effects:
-            self._carry_out(node, effect)
+            # Carrying out one, dropping a peer for example, may be the end of a node.
+            if node.machine is not None and node.incarnation == incarnation:
+                self._carry_out(node, effect)
 
     def _carry_out(self, node: SimNode, effect: Effect) -> None:
         match effect:
@@ -255,7 +333,7 @@ class Swarm:
                 node.wake_ms = None
                 self._handle(node, Heartbeat())
 
-        self._at(max(0, at_ms - self.now_ms), beat)
+        self._at(node.clock.real_delay(at_ms, self.now_ms), beat)
 
     def _forward(self, node: SimNode, *, author: PeerId, raw: bytes) -> None:
         for other in sorted(self.nodes):
@@ -296,16 +374,19 @@ class Swarm:
         self._at(int(effect.timeout_s * 1000), lambda: finish(failed))
 
     def _answer(self, node: SimNode, peer: PeerId, raw: bytes) -> bytes | None:
-        if node.machine is None:
-            return None
-        self._history.update(repr((self.now_ms, node.name, peer, raw)).encode())
-        event = RequestReceived(peer, 0, raw)
-        answers = [
-            effect.raw
-            for effect in node.machine.handle(event, now_ms=self.now_ms)
-            if isinstance(effect, Reply)
-        ]
-        answer = answers[0]
+        answer = self._ask(node, peer, raw)
         if answer is not None and node.liar is not None:
             return node.liar(answer, self.rng)
+        return answer
+
+    def _ask(self, node: SimNode, peer: PeerId, raw: bytes) -> bytes | None:
+        if node.machine is None:
+            return None
+        now_ms = node.clock.at(self.now_ms)
+        self._history.update(repr((now_ms, node.name, peer, raw)).encode())
+        effects = node.machine.handle(RequestReceived(peer, 0, raw), now_ms=now_ms)
+        (answer,) = (effect.raw for effect in effects if isinstance(effect, Reply))
+        for effect in effects:
+            if not isinstance(effect, Reply):
+                self._carry_out(node, effect)
         return answer

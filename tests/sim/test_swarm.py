@@ -13,15 +13,16 @@ import pytest
 
 import crdt.replica
 import crdt.sync
-from crdt import Effect, Item, PeerId, RecordChange
+from crdt import Effect, Item, PeerId, RecordChange, encode
 from crdt.progress import PeerProgress
 from crdt.replica import _Batch
 from node.storage.memory import MemoryStorage
 from tests.sim.checkers import check_agreement, check_safety, views
+from tests.sim.independent import Violation
 from tests.sim.liars import LIARS
 from tests.sim.scenario import live
 from tests.sim.swarm import Swarm, Weather
-from tests.writers import Writer
+from tests.writers import NETWORK, Writer
 
 N0, N1, N2 = PeerId("n0"), PeerId("n1"), PeerId("n2")
 ANN = Writer("ann")
@@ -175,6 +176,49 @@ def test_an_honest_peer_is_never_dropped() -> None:
         assert not swarm.dropped
 
 
+def waits_and_is_wrong(eve: Writer, count: int) -> tuple[Item, bytes]:
+    """A good write, and a gossip frame of bad ones that wait for it: found bad when it comes."""
+    cause = eve.put(b"cause %d" % count)
+    wrong = [
+        eve.put(b"wrong %d" % number, cites=(cause,), depth=9, timestamp_s=number).raw
+        for number in range(count)
+    ]
+    return cause, encode(["ops", 0, NETWORK, wrong])
+
+
+def test_who_passed_gossip_on_does_not_pay_for_it_when_its_cause_is_fetched() -> None:
+    swarm, eve = Swarm(1, 4), Writer("eve")
+    swarm.nodes[N1].liar = lambda raw, _rng: raw
+    cause, frame = waits_and_is_wrong(eve, 24)
+    swarm.run(1_000)
+    swarm.inject(N1, encode(["ops", 0, NETWORK, [eve.genesis.raw]]), list(swarm.nodes))
+    swarm.run(200)
+    swarm.inject(N1, frame, [N2])
+    swarm.run(200)
+    swarm.weather = Weather(loss=1.0)
+    swarm.publish(N2, [eve.genesis, cause])
+    swarm.run(1_000)
+    swarm.weather = Weather()
+    swarm.run(120_000)
+    check_safety(swarm)
+    assert {peer for _, peer, _ in swarm.dropped} <= {N1}
+
+
+def test_who_gossips_a_cause_does_not_pay_for_what_waited_for_it() -> None:
+    swarm, eve = Swarm(1, 4), Writer("eve")
+    swarm.nodes[N1].liar = lambda raw, _rng: raw
+    swarm.run(1_000)
+    swarm.inject(N1, encode(["ops", 0, NETWORK, [eve.genesis.raw]]), list(swarm.nodes))
+    for count in range(2, 16):
+        cause, frame = waits_and_is_wrong(eve, count)
+        swarm.inject(N1, frame, list(swarm.nodes))
+        swarm.run(200)
+        swarm.publish(N0, [eve.genesis, cause])
+        swarm.run(200)
+    check_safety(swarm)
+    assert {peer for _, peer, _ in swarm.dropped} == {N1}
+
+
 def any_life_fails() -> bool:
     for seed in range(1, 30):
         try:
@@ -224,7 +268,7 @@ def test_a_planted_unchecked_signature_is_caught(monkeypatch: pytest.MonkeyPatch
     put = ANN.put()
     forged = crdt.pack_item(put.kind, crdt.Signed(put.signed.content, b"\0" * 64), put.body)
     swarm.publish(N0, [ANN.genesis, forged])
-    with pytest.raises(crdt.BadSignature):
+    with pytest.raises(Violation, match="unauthentic"):
         check_safety(swarm)
 
 

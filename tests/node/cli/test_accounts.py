@@ -80,8 +80,9 @@ def test_a_missing_account_says_how_to_make_it(folder: AccountFolder) -> None:
     [
         lambda card: {**card, "account": "ab" * 32},
         lambda card: {**card, "network": "other"},
-        lambda card: {**card, "genesis": card["genesis"][:-8] + "AAAAAAAA"},
-        lambda card: {**card, "genesis": "!"},
+        lambda card: {**card, "entries": [card["entries"][0][:-8] + "AAAAAAAA"]},
+        lambda card: {**card, "entries": ["!"]},
+        lambda card: {**card, "key": "ab"},
         lambda card: {"account": card["account"]},
         lambda card: [card],
     ],

@@ -3,89 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
-from node.cli import run
-from tests.node.cli.api_node import ApiNode, api_node
+from tests.node.cli.shell import MODEL, Shell
 
 # aiohttp 3.14 advises typed keys where the server notes things on a request by name.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
-MODEL = {
-    "name": "Tiny Chat",
-    "license": "Apache-2.0",
-    "tags": ["chat", "tiny"],
-    "capabilities": ["chat"],
-    "price": {"input": 100_000, "output": 250_000},
-}
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiNode]:
-    # Unconfigured, structlog writes to standard output, which is what is tested here.
-    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
-    structlog.configure(wrapper_class=quiet)
-    with api_node(tmp_path_factory.mktemp("node")) as found:
-        yield found
-    structlog.reset_defaults()
-
-
-class Shell:
-    """Types commands as one person: own accounts, own files."""
-
-    def __init__(self, node: ApiNode, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.node = node
-        self._capsys = capsys
-
-    def __call__(self, *words: object, status: int = 0) -> tuple[str, str]:
-        """Run a command and return what it wrote to standard output and error."""
-        self._capsys.readouterr()
-        found = run(["--node", self.node.url, *map(str, words)])
-        out, err = self._capsys.readouterr()
-        assert found == status, out + err
-        return out, err
-
-    def json(self, *words: object, status: int = 0) -> Any:
-        """Run a command with --json and return its result, or its error if it is to fail."""
-        out, err = self(*words, "--json", status=status)
-        if status:
-            assert out == ""
-        return json.loads(err if status else out)
-
-    def file(self, file_name: str, /, **changes: Any) -> Path:
-        path = self.folder / file_name
-        path.write_text(json.dumps({**MODEL, **changes}))
-        return path
-
-
-@pytest.fixture
-def shell(
-    node: ApiNode,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Shell:
-    """A person with one account that is protected by a key file."""
-    key = tmp_path / "unlock"
-    key.write_bytes(b"0123456789abcdef")
-    key.chmod(0o600)
-    monkeypatch.setenv("HANSA_ACCOUNTS_DIR", str(tmp_path / "accounts"))
-    monkeypatch.setenv("HANSA_KEY_FILE", str(key))
-    monkeypatch.setenv("HANSA_NODE__DATA_DIR", str(node.data_dir))
-    monkeypatch.setenv("COLUMNS", "200")
-    found = Shell(node, tmp_path, capsys)
-    found("account", "create", "anna", "--network", "test")
-    return found
 
 
 def test_a_record_from_birth_to_death(shell: Shell) -> None:

@@ -13,14 +13,24 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from crdt import Capability, EntryType, RecordKind, SigningKey, audit
+from crdt import (
+    Capability,
+    CardDocument,
+    EntryType,
+    OperationType,
+    RecordKind,
+    SigningKey,
+    audit,
+    card_parts,
+    edit_card,
+)
 from node.api.conflicts import conflicts_view
 from node.api.views import record_view
 from node.catalogue import Catalogue
 from node.cli import run
 from node.cli.audit_compare import LocalSet
 from node.cli.conflicts import differing
-from registry import encode_record, validate
+from registry import RegistryRules, encode_record, validate
 from tests.crdt.histories import History
 from tests.writers import NETWORK, key_of
 
@@ -303,3 +313,29 @@ def test_capabilities_of_a_delegate_are_named(serve: Any) -> None:
     made.put(by=key, head=grant, body=body())
     out = serve(Node(made))("audit", ref(made))
     assert "maintainer and editor, granted by e1" in out
+
+
+def with_card() -> History:
+    """A record whose description was edited as a card."""
+    made = History()
+    put = made.put(body=body())
+    local = LocalSet(NETWORK)
+    audit(local.replica, made.record, made.raws)
+    resolution = local.replica.resolution(made.record)
+    rules = RegistryRules()
+    parts = card_parts(local.storage.written(made.record), resolution, rules.seed_of)
+    change = edit_card(CardDocument.of(parts), lambda draft: draft.splice(0, 0, "It "))
+    made.write(OperationType.CARD, put, body=change)
+    return made
+
+
+def test_a_card_is_derived_here_and_its_operation_told(serve: Any) -> None:
+    history = with_card()
+    node = Node(history)
+    assert node.record["record"]["description"] == "It reads maps"
+    shell = serve(node)
+    found = shell.json("audit", ref(history))
+    assert [one["references"] for one in found["operations"]] == [None, 1]
+    assert found["sound"] is True
+    node.record["card"]["text"] = "It reads minds"
+    assert "card: the node shows" in shell("audit", ref(history), status=15)
