@@ -58,14 +58,14 @@ def edit_live(
         server = LiveServer(card, port, name=slug, root=ROOT, origins=origins, notice=screen.notice)
         card.back = server.publish_now
         fault = asyncio.run(_serve(server, card, screen, reference))
-        text = card.text()
-        lost_count = card.waiting_count
-        screen.ended(
-            digest=copy.card().digest().hex(),
-            text=text,
-            lost_count=lost_count,
-            kept=_kept(text, slug) if lost_count else None,
-        )
+        if screen.is_started:
+            lost_count = card.waiting_count
+            screen.ended(
+                digest=copy.card().digest().hex(),
+                text=card.text(),
+                lost_count=lost_count,
+                kept=_kept(card.text(), slug) if lost_count else None,
+            )
     if fault is not None:
         raise fault
 
@@ -75,12 +75,15 @@ async def _serve(
 ) -> HansaError | None:
     """Run the session; return why it ended, if not because the person wanted it to."""
     fault: HansaError | None = None
+    stop = _first_signal()  # before anybody is told that it can be stopped
     try:
         async with server:
             place = Place(server.url, server.room, reference, card.copy.record.hex())
             screen.started(place)
             with screen:
-                fault = await _first_end(card.follow(), server.wait(), _look(screen), _stopped())
+                fault = await _first_end(
+                    card.follow(), server.wait(), _look(screen), _stopped(stop)
+                )
                 screen.notice("ending: taking in what editors have, and publishing it")
     except HansaError as error:
         fault = fault or error
@@ -101,17 +104,23 @@ async def _first_end(*ways: Coroutine[Any, Any, None]) -> HansaError | None:
     return error
 
 
-async def _stopped() -> None:
-    """Wait for the first signal that ends a program; the second one ends it at once."""
+def _first_signal() -> asyncio.Event:
+    """Return what the first signal that ends a program sets; a second one ends it at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for one in SIGNALS:
-        loop.add_signal_handler(one, stop.set)
-    try:
-        await stop.wait()
-    finally:
+
+    def ended() -> None:
+        stop.set()
         for one in SIGNALS:
             loop.remove_signal_handler(one)
+
+    for one in SIGNALS:
+        loop.add_signal_handler(one, ended)
+    return stop
+
+
+async def _stopped(stop: asyncio.Event) -> None:
+    await stop.wait()
 
 
 async def _look(screen: LiveScreen) -> NoReturn:

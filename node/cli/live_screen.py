@@ -58,6 +58,9 @@ class Tally:
 class LiveScreen:
     """Shows one session; a `LiveWatch`. A context manager: the line is drawn while it is entered.
 
+    Attributes:
+        is_started: Editors could connect.
+
     Args:
         name_of: Who wrote an operation, in words.
         counts: How many editors are connected, and how many edits wait to be sent.
@@ -71,6 +74,7 @@ class LiveScreen:
         counts: Callable[[], tuple[int, int]],
     ) -> None:
         self.tally = Tally()
+        self.is_started = False
         self._screen = screen
         self._name_of = name_of
         self._counts = counts
@@ -100,6 +104,7 @@ class LiveScreen:
 
     def started(self, place: Place) -> None:
         """Say where to connect, and how."""
+        self.is_started = True
         found = {
             "event": "started", "url": place.url, "room": place.room, "root": ROOT,
             "record": place.record,
@@ -176,8 +181,9 @@ class LiveScreen:
         if tally.waiting_count:
             parts.append(f"{tally.waiting_count} waiting")
         if tally.heard_from:
-            ago = show.duration(time.monotonic() - tally.heard_at_s)
-            parts.append(f"last by {tally.heard_from} {ago} ago")
+            age_s = int(time.monotonic() - tally.heard_at_s)
+            ago = f"{show.duration(age_s)} ago" if age_s >= 60 else f"{age_s} s ago"
+            parts.append(f"last by {tally.heard_from} {ago}")
         parts.append("Ctrl-C ends it")
         style = "bold red" if away else "bold green" if tally.editor_count else "bold yellow"
         return Text.assemble(("● ", style), " · ".join(parts), no_wrap=True, overflow="ellipsis")
@@ -225,7 +231,7 @@ def _summary(tally: Tally, text: str, lost_count: int, kept: Path | None) -> Ren
     sent = show.counted(tally.published_count, "edit")
     rows = {
         "published": f"{sent}, {show.size(tally.published_bytes)}" if tally.published_count else "",
-        "from others": show.counted(tally.heard_count, "edit") if tally.heard_count else "",
+        "from elsewhere": show.counted(tally.heard_count, "edit") if tally.heard_count else "",
         "not published": show.counted(lost_count, "edit") if lost_count else "",
         "the text is in": kept,
         "text": show.counted(len(text), "character"),

@@ -12,11 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from crdt import Capability, EntryType, Item, SigningKey, make_entry
-from node.client import AccountFolder, Client, CreatorAccount, publish_items
-from node.keystore import KeyFile, read_secret
 from tests.e2e.crash_nodes import Member
-from tests.writers import NETWORK
 
 PATIENCE_S = 60
 
@@ -86,87 +82,48 @@ class Session:
         await asyncio.gather(lines(), errors())
 
 
-@asynccontextmanager
-async def _session(*words: str, env: dict[str, str] | None = None) -> AsyncIterator[Session]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *words, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    session = Session(process)
-    reading = asyncio.create_task(session.read())
-    try:
-        yield session
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await reading
+class Person:
+    """Somebody at a machine of their own: an account folder, a key file, and a node to talk to."""
 
-
-class Owner:
-    """A person with an account on this machine, as the command line keeps it."""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, node: Member) -> None:
+        folder.mkdir()
+        secret = folder / "unlock"
+        secret.write_bytes(b"0123456789abcdef")
+        secret.chmod(0o600)
         self.folder = folder
-        self._secret = folder / "unlock"
-        self._secret.write_bytes(b"0123456789abcdef")
-        self._secret.chmod(0o600)
-        self.env = {
-            "HANSA_ACCOUNTS_DIR": str(folder / "accounts"),
-            "HANSA_KEY_FILE": str(self._secret),
-        }
+        self.node = node
+        self._env = {
+            **os.environ, "HANSA_ACCOUNTS_DIR": str(folder / "accounts"),
+            "HANSA_KEY_FILE": str(secret), "HANSA_NODE": node.url,
+        }  # fmt: skip
 
     async def run(self, *words: str) -> Any:
         """Run a command and return its result."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "node", *words, "--json",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self.env},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self._env,
         )  # fmt: skip
         out, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         return json.loads(out)
 
-    def account(self) -> CreatorAccount:
-        unlock = KeyFile(self._secret)
-        folder = AccountFolder(self.folder / "accounts")
-        return folder.unlock("ann", lambda path: read_secret(path, unlock))
-
-    def edit(self, node: Member, record: str, *more: str):
-        """Edit a record live; an asynchronous context manager of a `Session`."""
-        words = ["models", "edit", record, "--live", "--json", "--node", node.url, *more]
-        return _session("node", *words, env=self.env)
-
-
-def delegate_edits(node: Member, record: str, key_name: str):
-    """Edit a record live with a delegate's key, on a machine that has no account."""
-    return _session("tests.e2e.live_delegate", node.url, record, key_name)
-
-
-class Grants:
-    """The owner's account log, grown by delegates and handed to a node."""
-
-    def __init__(self, account: CreatorAccount, node: Member) -> None:
-        self._account = account
-        self._node = node
-        self._tip: Item = account.card.genesis
-
-    async def add(self, key: SigningKey, capability: Capability) -> None:
-        await self._append(EntryType.ADD_KEY, key=key.public, capabilities=capability)
-
-    async def revoke(self, key: SigningKey) -> None:
-        await self._append(EntryType.REVOKE, key=key.public)
-
-    async def _append(self, type_: EntryType, **fields: Any) -> None:
-        self._tip = make_entry(
-            network=NETWORK, type=type_, account=self._account.card.account,
-            predecessor=self._tip.id, signer=self._account.key, **fields,
+    @asynccontextmanager
+    async def edit(self, record: str) -> AsyncIterator[Session]:
+        """Edit a record live in the block."""
+        words = ["models", "edit", record, "--live", "--json"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "node", *words, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, env=self._env,
         )  # fmt: skip
-        await asyncio.to_thread(self._publish, self._tip)
-
-    def _publish(self, item: Item) -> None:
-        with Client(self._node.url) as client:
-            publish_items(client, [item])
+        session = Session(process)
+        reading = asyncio.create_task(session.read())
+        try:
+            yield session
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            await reading
 
 
 def shown(node: Member, record: str) -> dict[str, Any]:

@@ -12,15 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from crdt import Capability
 from tests.e2e.crash_nodes import Member, member
-from tests.e2e.live_nodes import Grants, Owner, delegate_edits, entry_count, shown, until
+from tests.e2e.live_nodes import Person, entry_count, shown, until
 from tests.e2e.stock_editors import JsEditors, PycrdtEditor, install, js_editors, pycrdt_editor
-from tests.writers import key_of
 
 pytestmark = pytest.mark.e2e
 
-BOB, EVA, CID = "bob the editor", "eva the evaluator", "cid the editor"
 FIRST = "." * 40 + "\n"
 LATENCY_P95_S_MAX = 2.0
 """Far above what is measured (see the printed figures): the machine may be busy."""
@@ -28,38 +25,49 @@ LATENCY_P95_S_MAX = 2.0
 
 @dataclass
 class World:
-    """Two nodes that know each other, and a record of Ann's with three delegates."""
+    """Two nodes that know each other, and Ann's record on both.
+
+    Attributes:
+        people: Ann the owner and Cid, an editor, at the first node; Bob, an editor, at the second.
+        keys: The public keys of those who joined, in hex.
+    """
 
     here: Member
     there: Member
-    owner: Owner
-    grants: Grants
+    people: dict[str, Person]
+    keys: dict[str, str]
     record: str
+    account: str
+
+    async def join(self, name: str, node: Member, role: str) -> None:
+        """Let somebody write for the account, with a key made at their machine."""
+        self.people[name] = Person(self.people["ann"].folder.parent / name, node)
+        joined = await self.people[name].run("account", "join", "team", self.account)
+        self.keys[name] = joined["key"]
+        words = ("--key", joined["key"], "--as", role, "--yes")
+        await self.people["ann"].run("account", "delegate", "ann", *words)
+        count = len(self.keys) + 1
+        await until(lambda: entry_count(node, self.account) == count, f"{name} is known there")
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     rng = random.Random(tmp_path.name)
-    here, there = (member(name, tmp_path / name, rng) for name in "ab")
-    owner = Owner(tmp_path)
-    await owner.run("account", "create", "ann", "--network", "test")
+    here, there = (member(name, tmp_path / name, rng) for name in "AB")
     try:
         await asyncio.to_thread(lambda: here.await_ready(here.spawn()))
         _, said = here.node.ask("GET", "/v1/node")
         there.bootstrap = said["addresses"][0]
         await asyncio.to_thread(lambda: there.await_ready(there.spawn()))
+        ann = Person(tmp_path / "ann", here)
+        account = (await ann.run("account", "create", "ann", "--network", "test"))["account"]
         file = tmp_path / "model.json"
         file.write_text(json.dumps({"name": "Thing", "description": FIRST}))
-        made = await owner.run("models", "create", "--file", str(file), "--node", here.url)
-        account = owner.account()
-        grants = Grants(account, here)
-        await grants.add(key_of(BOB), Capability.EDITOR)
-        await grants.add(key_of(EVA), Capability.EVALUATOR)
-        await grants.add(key_of(CID), Capability.EDITOR)
-        record, id_ = made["model_id"], account.card.account.hex()
+        record = (await ann.run("models", "create", "--file", str(file)))["model_id"]
         await until(lambda: bool(shown(there, record)), "the record is on the other node")
-        await until(lambda: entry_count(there, id_) == 4, "the delegates are known there")
-        yield World(here, there, owner, grants, record)
+        made = World(here, there, {"ann": ann}, {}, record, account)
+        await made.join("bob", there, "editor")
+        yield made
     finally:
         for one in (here, there):
             if one.process is not None and one.node.process.poll() is None:
@@ -74,8 +82,8 @@ def folder() -> Path:
 async def test_two_people_on_two_nodes_type_at_once_while_one_node_dies(folder, world):
     rng = random.Random(7)
     async with (
-        world.owner.edit(world.here, world.record) as ann,
-        delegate_edits(world.there, world.record, BOB) as bob,
+        world.people["ann"].edit(world.record) as ann,
+        world.people["bob"].edit(world.record) as bob,
         js_editors(folder) as js,
     ):
         for session in (ann, bob):
@@ -166,10 +174,11 @@ async def _until_equal(js: JsEditors, other: PycrdtEditor, letters: set[str]) ->
 
 async def test_three_edit_and_one_of_them_is_away_for_a_while(folder, world):
     """Bob's node is stopped; he goes on typing, and so do the others; then all is there once."""
+    await world.join("cid", world.here, "editor")
     async with (
-        world.owner.edit(world.here, world.record) as ann,
-        delegate_edits(world.there, world.record, BOB) as bob,
-        delegate_edits(world.here, world.record, CID) as cid,
+        world.people["ann"].edit(world.record) as ann,
+        world.people["bob"].edit(world.record) as bob,
+        world.people["cid"].edit(world.record) as cid,
         js_editors(folder) as js,
     ):
         sessions = {"ann": ann, "bob": bob, "cid": cid}
@@ -207,7 +216,8 @@ async def test_three_edit_and_one_of_them_is_away_for_a_while(folder, world):
 
 
 async def test_an_evaluator_is_refused_before_anything_is_opened(world):
-    async with delegate_edits(world.here, world.record, EVA) as eva:
+    await world.join("eva", world.here, "evaluator")
+    async with world.people["eva"].edit(world.record) as eva:
         assert await eva.ended() == 5
     assert eva.events == []
     assert '"code": "no-authority"' in eva.errors
@@ -215,21 +225,23 @@ async def test_an_evaluator_is_refused_before_anything_is_opened(world):
 
 
 async def test_a_delegate_whose_key_is_revoked_is_told_and_edits_no_more(folder, world):
-    async with delegate_edits(world.there, world.record, BOB) as bob, js_editors(folder) as js:
+    async with world.people["bob"].edit(world.record) as bob, js_editors(folder) as js:
         await bob.until(lambda: bool(bob.of("started")))
         js.open("bob", bob)
         await js.until_text("bob", FIRST)
         js.do("bob", "insert", at=0, insert="before ")
         await bob.until(lambda: bool(bob.of("published")))
-        await world.grants.revoke(key_of(BOB))
+        words = ("--key", world.keys["bob"], "--keep-none", "--yes")
+        await world.people["ann"].run("account", "revoke", "ann", *words)
         assert await bob.ended() == 5
         await js.until("bob", lambda seen: seen["closed"] == 4410)
     assert "was revoked" in bob.errors
+    assert shown(world.here, world.record)["record"]["description"] == FIRST
 
 
 async def test_what_cannot_be_published_at_the_end_is_kept_and_said(folder, world):
     async with (
-        delegate_edits(world.there, world.record, BOB) as bob,
+        world.people["bob"].edit(world.record) as bob,
         js_editors(folder) as js,
     ):
         await bob.until(lambda: bool(bob.of("started")))

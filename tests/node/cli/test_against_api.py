@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -231,3 +235,37 @@ def test_an_agent_is_audited_too(shell: Shell) -> None:
     for words in (("audit", "checked-agent"), ("audit", "checked-agent", "--agent")):
         assert shell.json(*words)["sound"] is True
     assert shell.json("agents", "conflicts", "checked-agent")["conflict_count"] == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["--live", "--add-tag", "x"], ["--port", "4000"], ["--origin", "https://a.example"]]
+)
+def test_live_options_that_do_not_go_together_are_bad_usage(shell: Shell, words: list[str]) -> None:
+    shell("models", "create", "--file", shell.file("m.json"))
+    assert shell.json("models", "edit", "tiny-chat", *words, status=2)["code"] == "bad-usage"
+
+
+def test_a_live_session_on_a_port_that_is_taken_says_so(shell: Shell) -> None:
+    shell("models", "create", "--file", shell.file("m.json"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        problem = shell.json("models", "edit", "tiny-chat", "--live", "--port", port, status=8)
+    assert problem["code"] == "port-in-use"
+
+
+def test_a_live_session_of_an_agent_begins_and_ends(shell: Shell) -> None:
+    file = shell.folder / "a.json"
+    file.write_text(json.dumps({"name": "Helper", "description": "Helps."}))
+    shell("agents", "create", "--file", file)
+    words = ["--node", shell.node.url, "agents", "edit", "helper", "--live", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "node", *words], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        rest = [json.loads(line) for line in process.stdout]
+        assert process.wait(20) == 0
+    assert started["event"] == "started"
+    assert started["room"].startswith("helper-")
+    assert (rest[-1]["event"], rest[-1]["published"], rest[-1]["text_length"]) == ("ended", 0, 6)
