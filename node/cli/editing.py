@@ -65,9 +65,10 @@ def edit(session: Session, plural: str, reference: str, changes: Changes) -> Non
     own = account.key.public
     before = page_of(copy.card(), own)
     if changes.is_empty:
-        item = _edit_by_hand(session, copy, before, account)
+        item = _edit_by_hand(session, plural, copy, before, account)
     else:
         after = changed(before, changes)
+        check_page(plural, after)
         item = copy.edit(difference(before, after, own), account.key, now_s=_now_s())
         copy.publish()
     _report(session, reference, item, copy)
@@ -169,6 +170,18 @@ def difference(before: Page, after: Page, own: PublicKey) -> Callable[[CardDraft
     return apply
 
 
+def check_page(plural: str, page: Page) -> None:
+    """Return if a version of the record could say what a page says.
+
+    Raises:
+        InvalidRecord: the text is too long, or a tag is none.
+    """
+    from node.client import KINDS
+    from registry import validate
+
+    validate(KINDS[plural], {"name": "card", "description": page.text, "tags": page.tags})
+
+
 def written(page: Page) -> str:
     """Return a page as it is opened in an editor."""
     import tomlkit
@@ -213,7 +226,7 @@ def read(text: str) -> Page:
 
 
 def _edit_by_hand(
-    session: Session, copy: RecordCopy, before: Page, account: CreatorAccount
+    session: Session, plural: str, copy: RecordCopy, before: Page, account: CreatorAccount
 ) -> Item | None:
     """Open the user's editor, and publish what changed; what cannot be sent is kept in a file.
 
@@ -240,7 +253,9 @@ def _edit_by_hand(
         text = left
         if not before.text.endswith("\n") and left.endswith("\n"):
             text = left.removesuffix("\n")  # editors end the last line by themselves
-        change = difference(before, read(text), account.key.public)
+        after = read(text)
+        check_page(plural, after)
+        change = difference(before, after, account.key.public)
         item = copy.edit(change, account.key, now_s=_now_s())
         copy.publish()
     except HansaError:

@@ -247,10 +247,6 @@ class RecordCopy:
             )
         self._head(key, OperationType.CARD)
 
-    def is_effective(self, id_: bytes) -> bool:
-        """Whether an operation counts, by what is known here now."""
-        return id_ in self._replica.resolution(self.record).effective
-
     def publish(self) -> list[Item]:
         """Send what was edited and not sent yet; return what was sent.
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from crdt import Card, PublicKey
-from node.cli.editing import Changes, Page, changed, page_of, read, written
+from node.cli.editing import Changes, Page, changed, check_page, page_of, read, written
 from node.cli.editor import edited, kept
 from node.cli.errors import BadUsage
+from registry import InvalidRecord
 
 OWN = PublicKey(b"\x01" * 32)
 PAGE = Page("Reads maps.\n+++ in the text +++\n", ["maps", "tiny"], {"mmlu": 0.5, "name": "x"})
@@ -45,6 +46,14 @@ def test_options_change_a_page() -> None:
     assert changed(PAGE, changes) == Page("new", ["a", "b", "tiny"], {"mmlu": 0.75, "note": "good"})
     assert Changes().is_empty
     assert not Changes(text="").is_empty
+
+
+def test_a_page_that_no_version_could_say_is_told() -> None:
+    check_page("models", PAGE)
+    with pytest.raises(InvalidRecord):
+        check_page("models", Page("x" * 60_000, [], {}))
+    with pytest.raises(InvalidRecord):
+        check_page("agents", Page("", ["a\tb"], {}))
 
 
 def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
