@@ -7,10 +7,12 @@ the *state* at an entry (from its path to the genesis alone, so it never changes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
+from crdt.branches import EntryTree, Path, Roles
 from crdt.entries import Capability, Entry, EntryType, open_entry
 from crdt.errors import CausalFault, MalformedBytes, NotAuthorised
 from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PublicKey, RecordId
@@ -18,6 +20,8 @@ from crdt.items import Item
 
 PATH_LENGTH_MAX = 1024
 """Entries from the genesis to any entry; an account that needs more founds another one."""
+STATE_COUNT_MAX = 16
+"""States an account keeps; the largest possible one takes some 130 KB, and half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +98,58 @@ class Standing:
     was_root: bool
     keep: tuple[OperationId, ...] | None
     named: frozenset[OperationId]
-    roles: frozenset[PublicKey]
-    path: frozenset[ItemId]
+    roles: Container[PublicKey]
+    path: Container[ItemId]
 
     def knows(self, key: PublicKey, head: ItemId) -> bool:
         """Whether what a key wrote citing the entry `head` was written with the entry's consent."""
         return key in self.roles and head in self.path
+
+
+class AccountStates(Mapping[ItemId, AccountState]):
+    """The state at every entry, worked out when asked for; a few are kept.
+
+    A state may hold a thousand keys, so one for each entry would be the square of a log's length.
+    """
+
+    def __init__(self, entries: Mapping[ItemId, Entry]) -> None:
+        self._entries = entries
+        self._kept: OrderedDict[ItemId, AccountState] = OrderedDict()
+
+    def __contains__(self, entry: object) -> bool:
+        return entry in self._entries
+
+    def __iter__(self) -> Iterator[ItemId]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, entry: ItemId) -> AccountState:
+        path: list[Entry] = []
+        at: ItemId | None = entry
+        while at is not None and at not in self._kept:
+            path.append(self._entries[at])
+            at = path[-1].predecessor
+        if at is not None:
+            self._kept.move_to_end(at)
+        if not path:
+            return self._kept[entry]
+        before = None if at is None else self._kept[at]
+        found = self._kept[entry] = _state_along(before, path[::-1])
+        if len(self._kept) > STATE_COUNT_MAX:
+            self._kept.popitem(last=False)
+        return found
+
+    def entry(self, id_: ItemId) -> Entry:
+        """Return an entry."""
+        return self._entries[id_]
+
+    def joined(self, entry: Entry) -> AccountStates:
+        """Return these states and that of one more entry."""
+        found = AccountStates({**self._entries, entry.id: entry})
+        found._kept.update(self._kept)
+        return found
 
 
 @dataclass(frozen=True)
@@ -141,22 +191,19 @@ class Account:
         return tuple(dict.fromkeys(entry.key for entry in self.entries if entry.type in types))
 
     @cached_property
-    def states(self) -> Mapping[ItemId, AccountState]:
+    def states(self) -> AccountStates:
         """The state at every entry."""
-        states: dict[ItemId, AccountState] = {}
-        for entry in self.entries:
-            states[entry.id] = _state_after(states, entry)
-        return states
+        return AccountStates({entry.id: entry for entry in self.entries})
 
     @cached_property
     def trunk(self) -> tuple[Entry, ...]:
         """The entries that hold, the genesis first (DESIGN.md, 1)."""
         trunk = [self.entries[0]]
         while True:
-            branches = self._successors.get(trunk[-1].id, [])
+            branches = self._tree.successors(trunk[-1].id)
             if len(branches) > 1:
-                key = self.states[trunk[-1].id].recovery_key
-                branches = [branch for branch in branches if self._is_adopted(branch, key)]
+                key = self._tree.recovery_keys[trunk[-1].id]
+                branches = [one for one in branches if self._tree.is_signed(one.id, key)]
             if len(branches) != 1:
                 return tuple(trunk)
             trunk.append(branches[0])
@@ -165,7 +212,7 @@ class Account:
     def fork(self) -> ItemId | None:
         """The entry the log is frozen at, if it is."""
         end = self.trunk[-1].id
-        return end if self._successors.get(end) else None
+        return end if self._tree.successors(end) else None
 
     @cached_property
     def now(self) -> AccountState:
@@ -177,15 +224,15 @@ class Account:
         """The trunk; and while it is frozen, everything behind the fork."""
         found = {entry.id for entry in self.trunk}
         if self.fork is not None:
-            found.update(self._behind(self.fork))
+            found.update(self._tree.behind(self.fork))
         return frozenset(found)
 
     def has_role(self, key: PublicKey) -> bool:
         """Whether a key is the root or a delegate now, or is left alone by a fork."""
         if key in self.now.ended:
             return False
-        behind = [self.states[id_] for id_ in self.live] if self.frozen else [self.now]
-        return any(key in one.roles for one in behind)
+        where = self.live if self.frozen else [self.trunk[-1].id]
+        return any(self._tree.has_role(key, id_) for id_ in where)
 
     def standing(self, head: ItemId, key: PublicKey) -> Standing:
         """Return how much the account stands behind `key` citing the known entry `head`."""
@@ -206,75 +253,67 @@ class Account:
     def joined(self, entry: Entry) -> Account:
         """Return the account with one more valid entry."""
         account = Account((*self.entries, entry))
-        # Not computed again from the genesis: a long log would cost its square.
-        states = {**self.states, entry.id: _state_after(self.states, entry)}
-        account.__dict__["states"] = states
+        account.__dict__["states"] = self.states.joined(entry)
+        self._hand_on(entry, account)
         return account
+
+    def _hand_on(self, entry: Entry, account: Account) -> None:
+        """Let the next account have what an entry leaves as it is, where that is plain to see.
+
+        What the root signs adopts nothing, because a key has one role for ever. So it only matters
+        if it extends the trunk, or stands beside its next entry; the latter is for the tree.
+        """
+        before = entry.predecessor
+        assert before is not None
+        if entry.signer != self.states[before].root_key:
+            return
+        is_end = before == self.trunk[-1].id
+        if before in self._trunk_ids and not is_end:
+            return
+        is_longer = is_end and not self.frozen
+        account.__dict__.update(
+            trunk=(*self.trunk, entry) if is_longer else self.trunk,
+            fork=self.fork,
+            live=self.live | {entry.id} if before in self.live else self.live,
+        )
 
     @cached_property
     def _standings(self) -> dict[tuple[ItemId, PublicKey], Standing]:
         return {}
 
     @cached_property
-    def _successors(self) -> Mapping[ItemId, list[Entry]]:
-        found: dict[ItemId, list[Entry]] = {}
-        for entry in sorted(self.entries[1:], key=lambda entry: entry.id):
-            assert entry.predecessor is not None
-            found.setdefault(entry.predecessor, []).append(entry)
-        return found
-
-    @cached_property
-    def _by_id(self) -> Mapping[ItemId, Entry]:
-        return {entry.id: entry for entry in self.entries}
+    def _tree(self) -> EntryTree:
+        return EntryTree(self.entries)
 
     @cached_property
     def _trunk_ids(self) -> frozenset[ItemId]:
         return frozenset(entry.id for entry in self.trunk)
 
-    def _behind(self, id_: ItemId) -> list[ItemId]:
-        found: list[ItemId] = []
-        stack = [id_]
-        while stack:
-            for entry in self._successors.get(stack.pop(), []):
-                found.append(entry.id)
-                stack.append(entry.id)
-        return found
-
-    def _is_adopted(self, branch: Entry, recovery_key: PublicKey) -> bool:
-        ids = [branch.id, *self._behind(branch.id)]
-        return any(self._by_id[id_].signer == recovery_key for id_ in ids)
-
     def _stand(self, head: ItemId, key: PublicKey) -> Standing:
-        anchor = self.states[self._anchor(head)]
+        tree, anchor = self._tree, self._anchor(head)
         live = head in self.live
-        is_root = key == (self.states[head] if live else anchor).root_key
+        is_root = key == tree.root_keys[head if live else anchor]
         current = key not in self.now.ended
         return Standing(
-            epoch=anchor.epoch,
+            epoch=tree.epochs[anchor],
             is_root=is_root,
             live=live,
             current=current,
             endorses=is_root and live and current,
-            was_root=key == self.states[head].root_key,
+            was_root=key == tree.root_keys[head],
             keep=self.now.ended.get(key),
             named=self._named,
-            roles=self.states[head].roles,
-            path=self._path(head),
+            roles=Roles(tree, head),
+            path=Path(tree, head),
         )
 
     @cached_property
     def _named(self) -> frozenset[OperationId]:
         return frozenset(id_ for entry in self.trunk for id_ in entry.keep)
 
-    def _path(self, id_: ItemId) -> frozenset[ItemId]:
-        path = [id_]
-        while (predecessor := self._by_id[path[-1]].predecessor) is not None:
-            path.append(predecessor)
-        return frozenset(path)
-
     def _anchor(self, head: ItemId) -> ItemId:
         while head not in self._trunk_ids:
-            predecessor = self._by_id[head].predecessor
+            predecessor = self.states.entry(head).predecessor
             assert predecessor is not None, "the genesis is on the trunk"
             head = predecessor
         return head
@@ -341,25 +380,29 @@ def _check(state: AccountState, entry: Entry) -> None:
         raise CausalFault(f"key {entry.key.hex()[:16]} had a role before; make a new key")
 
 
-def _state_after(states: Mapping[ItemId, AccountState], entry: Entry) -> AccountState:
-    if entry.predecessor is None:
-        assert entry.recovery_key is not None
-        used = frozenset({entry.key, entry.recovery_key})
-        return AccountState(entry.key, entry.recovery_key, 0, 1, {}, {}, used)
-    before = states[entry.predecessor]
-    state = replace(before, length=before.length + 1, used=before.used | {entry.key})
-    match entry.type:
-        case EntryType.ADD_KEY:
-            grant = Grant(entry.capabilities, frozenset(entry.scope))
-            return replace(state, delegates={**before.delegates, entry.key: grant})
-        case EntryType.REVOKE:
-            left = {key: one for key, one in before.delegates.items() if key != entry.key}
-            ended = {**before.ended, entry.key: entry.keep}
-            return replace(state, delegates=left, ended=ended)
-        case EntryType.ROTATE_ROOT:
-            ended = {**before.ended, before.root_key: entry.keep}
-            return replace(state, root_key=entry.key, epoch=before.epoch + 1, ended=ended)
-        case EntryType.SET_RECOVERY:
-            return replace(state, recovery_key=entry.key)
-        case _:
-            return state
+def _state_along(before: AccountState | None, path: Sequence[Entry]) -> AccountState:
+    """Return the state at the end of some entries that follow each other."""
+    if before is None:
+        genesis, *path = path
+        assert genesis.recovery_key is not None
+        used = frozenset({genesis.key, genesis.recovery_key})
+        before = AccountState(genesis.key, genesis.recovery_key, 0, 1, {}, {}, used)
+    root, recovery, epoch = before.root_key, before.recovery_key, before.epoch
+    delegates, ended = dict(before.delegates), dict(before.ended)
+    for entry in path:
+        match entry.type:
+            case EntryType.ADD_KEY:
+                delegates[entry.key] = Grant(entry.capabilities, frozenset(entry.scope))
+            case EntryType.REVOKE:
+                del delegates[entry.key]
+                ended[entry.key] = entry.keep
+            case EntryType.ROTATE_ROOT:
+                ended[root] = entry.keep
+                root, epoch = entry.key, epoch + 1
+            case EntryType.SET_RECOVERY:
+                recovery = entry.key
+            case _:
+                pass
+    used = before.used.union(entry.key for entry in path)
+    length = before.length + len(path)
+    return AccountState(root, recovery, epoch, length, delegates, ended, used)

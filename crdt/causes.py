@@ -6,8 +6,9 @@ at who sent it, not at what else is known of the account or of the record.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crdt.accounts import Account
 from crdt.cards.bodies import CardBody, open_card
@@ -36,6 +37,13 @@ class Declined(HansaError):
     code = "declined"
 
 
+class Link(NamedTuple):
+    """All that a walk through the past needs of an operation."""
+
+    depth: int
+    predecessors: tuple[OperationId, ...]
+
+
 class Known(Protocol):
     """What of the set is known where an item is judged."""
 
@@ -45,6 +53,10 @@ class Known(Protocol):
 
     def operations(self, ids: Collection[OperationId]) -> Mapping[OperationId, Operation]:
         """Return those of `ids` that are operations."""
+        ...
+
+    def link(self, id_: OperationId) -> Link | None:
+        """Return what a known operation cites."""
         ...
 
     def seen(self, ids: Collection[ItemId]) -> set[ItemId]:
@@ -94,7 +106,7 @@ def check_operation(operation: Operation, body: bytes, known: Known) -> None:
     _check_place(operation, predecessors)
     if operation.type is OperationType.CARD:
         card = open_card(body)
-        _check_card(operation, card, predecessors, account, known)
+        _check_card(operation, card, account, known)
 
 
 def check_authority(operation: Operation, account: Account) -> None:
@@ -131,7 +143,6 @@ def _check_place(operation: Operation, predecessors: Collection[Operation]) -> N
 def _check_card(
     operation: Operation,
     card: CardBody,
-    predecessors: Collection[Operation],
     account: Account,
     known: Known,
 ) -> None:
@@ -146,7 +157,9 @@ def _check_card(
         raise CausalFault("it refers to an operation that is not in its past")
     for one in cited.values():
         _check_reference(operation, one)
-    _check_past(cited, predecessors, known.operations)
+    _check_past(
+        cited, operation.predecessors, known.link, lambda id_: known.layout(cited[id_]).table
+    )
     state = account.states[operation.account_head]
     check_card(
         card,
@@ -166,28 +179,49 @@ def _check_reference(operation: Operation, one: Operation) -> None:
 
 def _check_past(
     wanted: Mapping[OperationId, Operation],
-    predecessors: Collection[Operation],
-    operations: Callable[[Collection[OperationId]], Mapping[OperationId, Operation]],
+    predecessors: Collection[OperationId],
+    link: Callable[[OperationId], Link | None],
+    table_of: Callable[[OperationId], Collection[OperationId]],
 ) -> None:
     """Check that all of `wanted` are in the past that the predecessors begin.
 
-    The walk goes down in layers, and no deeper than what is wanted.
+    The walk spreads from there, and goes no deeper than what is wanted. What is found brings along
+    what it refers to itself, which was found to be in its past when it came: every card names its
+    seed, at the bottom of the history, and what it was typed behind, right at the top. The
+    checkpoint of an era is not looked for: it is in the past of everything there, because nothing
+    else in that era has no predecessors.
     """
-    left = dict(wanted)
+    left = {id_ for id_, one in wanted.items() if one.type is not OperationType.CHECKPOINT}
+    lowest = min((wanted[id_].depth for id_ in left), default=0)
     seen: set[OperationId] = set()
-    layer = list(predecessors)
-    while left and layer:
-        lowest = min(one.depth for one in left.values())
-        below: set[OperationId] = set()
-        for one in layer:
-            left.pop(one.id, None)
-            if one.depth > lowest:
-                below.update(one.predecessors)
-        below -= seen
-        seen |= below
-        layer = list(operations(sorted(below)).values()) if left else []
+    queue = deque(predecessors)
+    while left and queue:
+        id_ = queue.popleft()
+        if id_ in seen:
+            continue
+        seen.add(id_)
+        if id_ in left:
+            left.discard(id_)
+            _bring_along(id_, left, table_of)
+            lowest = min((wanted[one].depth for one in left), default=0)
+        found = link(id_)
+        if found is not None and found.depth > lowest:
+            queue += found.predecessors
     if left:
         raise CausalFault("it refers to an operation that is not in its past")
+
+
+def _bring_along(
+    found: OperationId,
+    left: set[OperationId],
+    table_of: Callable[[OperationId], Collection[OperationId]],
+) -> None:
+    """Take what a card in the past refers to out of what is left to be found, and so on."""
+    stack = [found]
+    while stack and left:
+        brought = left.intersection(table_of(stack.pop()))
+        left -= brought
+        stack += sorted(brought)
 
 
 def _predecessors(operation: Operation, known: Known) -> list[Operation]:

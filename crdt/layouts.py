@@ -6,9 +6,10 @@ long as the record's history, so it is walked with a stack of ours and not with 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeAlias
 
+from crdt.caches import WeighedCache
 from crdt.cards.bodies import CardBody, open_card
 from crdt.cards.layouts import Layout, check_card, layout_of_seed
 from crdt.cards.seeds import Seed
@@ -16,6 +17,7 @@ from crdt.checkpoints import open_checkpoint
 from crdt.ids import OperationId
 from crdt.operations import Operation, OperationType
 
+LayoutCache: TypeAlias = WeighedCache[OperationId, Layout]
 Operations = Callable[[Collection[OperationId]], Mapping[OperationId, Operation]]
 
 
@@ -25,17 +27,22 @@ def layout_of(
     operations: Operations,
     body_of: Callable[[OperationId], bytes],
     seed_of: Callable[[Operation, bytes], Seed],
-    cache: OrderedDict[OperationId, Layout],
+    cache: LayoutCache,
 ) -> Layout:
     """Return a valid operation's layout; what is worked out on the way goes into `cache`."""
     made: dict[OperationId, Layout] = {}
 
     def known(id_: OperationId) -> Layout | None:
-        layout = made.get(id_) or cache.get(id_)
-        if layout is not None:
-            cache[id_] = made[id_] = layout
-            cache.move_to_end(id_)
+        layout = made.get(id_)
+        if layout is None:
+            layout = cache.get(id_)
+            if layout is not None:
+                made[id_] = layout
         return layout
+
+    def keep(id_: OperationId, layout: Layout) -> None:
+        made[id_] = layout
+        cache.put(id_, layout, layout.weight)
 
     stack = [operation]
     while stack:
@@ -43,7 +50,7 @@ def layout_of(
         if known(one.id) is not None:
             stack.pop()
         elif one.type is not OperationType.CARD:
-            made[one.id] = cache[one.id] = layout_of_seed(_seed(one, body_of(one.id), seed_of))
+            keep(one.id, layout_of_seed(_seed(one, body_of(one.id), seed_of)))
         else:
             card = open_card(body_of(one.id))
             cited = operations(card.table)
@@ -51,7 +58,7 @@ def layout_of(
             if missing:
                 stack += missing
             else:
-                made[one.id] = cache[one.id] = _layout(one, card, made)
+                keep(one.id, _layout(one, card, made))
     return made[operation.id]
 
 

@@ -6,20 +6,20 @@ judged in order, each item seeing those before it, and committed whole.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from crdt.accounts import Account, Standing
+from crdt.caches import WeighedCache
 from crdt.cards.bodies import open_card
 from crdt.cards.layouts import Layout
-from crdt.causes import Declined, check_entry, check_operation
+from crdt.causes import Declined, Link, check_entry, check_operation
 from crdt.checkpoints import open_checkpoint
 from crdt.entries import Entry, EntryType, open_entry
 from crdt.errors import MalformedBytes, MissingItems, RemoteFault
 from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PeerId, RecordId
 from crdt.items import ITEM_BYTES_MAX, Item, ItemKind, unpack_item
-from crdt.layouts import Operations, layout_of
+from crdt.layouts import LayoutCache, Operations, layout_of
 from crdt.maxima import Slot, stands_over
 from crdt.maxima import Standing as SlotStanding
 from crdt.operations import Operation, OperationType, open_operation
@@ -43,8 +43,10 @@ from crdt.resolution import Resolution, prunable, resolve
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
 ACCOUNT_CACHE_COUNT_MAX = 8192
-LAYOUT_CACHE_COUNT_MAX = 4096
-"""A layout of a keystroke takes some 300 bytes, the largest possible one 500 KiB."""
+LAYOUT_CACHE_WEIGHT_MAX = 65_536
+"""Runs and pairs; 20 MB of the layouts of keystrokes, at 300 bytes each of which weighs two."""
+LINK_CACHE_WEIGHT_MAX = 131_072
+"""Operations and what they cite: at most 20 MB."""
 _QUIET_ENTRIES = frozenset({EntryType.ADD_KEY, EntryType.SET_RECOVERY, EntryType.ADOPT})
 """On the end of a trunk that is not frozen, these change nothing for what was written before."""
 
@@ -65,7 +67,8 @@ class Replica:
         self._body_rules = body_rules
         self._receipt_rules = receipt_rules
         self._accounts: dict[AccountId, Account] = {}
-        self._layouts: OrderedDict[OperationId, Layout] = OrderedDict()
+        self._layouts: LayoutCache = WeighedCache(LAYOUT_CACHE_WEIGHT_MAX)
+        self._links: WeighedCache[OperationId, Link] = WeighedCache(LINK_CACHE_WEIGHT_MAX)
 
     def accept(
         self,
@@ -186,15 +189,22 @@ class Replica:
         body_of: Callable[[OperationId], bytes],
     ) -> Layout:
         """Return the places that cards can refer to in a valid operation, from a bounded memory."""
-        found = layout_of(
+        return layout_of(
             operation,
             operations=operations,
             body_of=body_of,
             seed_of=self._body_rules.seed_of,
             cache=self._layouts,
         )
-        while len(self._layouts) > LAYOUT_CACHE_COUNT_MAX:
-            self._layouts.popitem(last=False)
+
+    def link(self, id_: OperationId) -> Link | None:
+        """Return what an operation of the set cites, from a bounded memory of those walked over."""
+        found = self._links.get(id_)
+        if found is None:
+            operation = self.storage.operations([id_]).get(id_)
+            if operation is not None:
+                found = Link(operation.depth, operation.predecessors)
+                self._links.put(id_, found, 1 + len(found.predecessors))
         return found
 
     def _standing(self, operation: Operation) -> Standing:
@@ -317,6 +327,13 @@ class _Batch:
         mine = {id_: self._operations[id_] for id_ in ids if id_ in self._operations}
         return {**stored, **mine}
 
+    def link(self, id_: OperationId) -> Link | None:
+        """Return what a known operation cites."""
+        mine = self._operations.get(id_)
+        if mine is not None:
+            return Link(mine.depth, mine.predecessors)
+        return self._replica.link(id_)
+
     def seen(self, ids: Collection[ItemId]) -> set[ItemId]:
         """Return those of `ids` that are known, as whatever they are."""
         return {id_ for id_ in ids if self._is_known(id_)}
@@ -365,8 +382,10 @@ class _Batch:
         before = self.account(entry.account)
         self.admissions[item.id] = Admission(item, entry)
         self.accounts[account.id] = account
-        if before is None:
-            return
+        if before is None or (
+            account.trunk == before.trunk and account.live - {entry.id} == before.live
+        ):
+            return  # nothing that is known cites it, and what is cited stands as it did
         if account.trunk[: len(before.trunk)] != before.trunk or account.frozen:
             self._shaken.add(account.id)
         is_quiet = entry.type in _QUIET_ENTRIES and account.trunk == (*before.trunk, entry)

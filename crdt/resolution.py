@@ -92,18 +92,12 @@ def prunable(operations: Collection[Operation], resolution: Resolution) -> list[
 
 def _kept(by_id: Operations, standings: Standings, vouching: Vouching) -> frozenset[OperationId]:
     """Return what the keep lists save: what they name, and what that passes on."""
-    saved: dict[PublicKey, frozenset[OperationId]] = {}
-    found: set[OperationId] = set()
+    lists: dict[PublicKey, tuple[OperationId, ...]] = {}
     for one in by_id.values():
         keep = standings[one.id].keep
-        if not keep:
-            continue
-        if one.key not in saved:
-            named = [vouching.passed_on_by(id_) for id_ in keep if id_ in by_id]
-            saved[one.key] = frozenset[OperationId]().union(*named)
-        if one.id in saved[one.key]:
-            found.add(one.id)
-    return frozenset(found)
+        if keep:
+            lists[one.key] = keep
+    return vouching.kept_by(lists)
 
 
 def _checkpoints(

@@ -128,6 +128,11 @@ class CardDocument:
         content_bytes = self._content_bytes + content_bytes_of(update)
         return not self._full and pieces <= PIECES_MAX and content_bytes <= CONTENT_BYTES_MAX
 
+    @property
+    def room_bytes(self) -> int:
+        """How many bytes of text and values may still be written."""
+        return 0 if self._full else CONTENT_BYTES_MAX - self._content_bytes
+
     def state(self) -> bytes:
         """Return the document as one update of the engine's, for a scratch copy."""
         return self._engine.state()

@@ -72,16 +72,23 @@ class Layout:
         runs: Ascending by start; the first starts at 0.
         pairs: Clocks of second halves of surrogate pairs, ascending.
         is_seed: Whether it is a put's or a checkpoint's.
+        table: What the operation refers to: all of it is in its past.
     """
 
     length: int
     runs: tuple[Run, ...]
     pairs: tuple[int, ...] = ()
     is_seed: bool = False
+    table: tuple[OperationId, ...] = ()
     starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "starts", tuple(run.start for run in self.runs))
+
+    @property
+    def weight(self) -> int:
+        """What it takes to keep: one, and one more for every run and pair."""
+        return 1 + len(self.runs) + len(self.pairs)
 
     def run_at(self, clock: int) -> Run:
         """Return the run that holds a clock below `length`."""
@@ -203,7 +210,8 @@ class _Placer:
                 self._runs.append(run)
                 self._starts.append(struct.clock)
             self._pairs.extend(struct.pairs)
-        return Layout(self._update.length, tuple(self._runs), tuple(self._pairs), is_seed)
+        runs, pairs = tuple(self._runs), tuple(self._pairs)
+        return Layout(self._update.length, runs, pairs, is_seed, self._table)
 
     def check_deletions(self) -> None:
         for client, ranges in self._update.deletions:

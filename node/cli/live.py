@@ -41,15 +41,17 @@ def edit_live(
     account = session.creator()
     copy = open_copy(session, plural, reference, account)
     with ExitStack() as stack:
-        waiting = stack.enter_context(Client(session.node_url))
-        sending = stack.enter_context(Client(session.node_url))
         screen = LiveScreen(
             session.screen,
             name_of=lambda one: _name(copy, one, account.key.public),
             counts=lambda: (server.editor_count, card.waiting_count),
         )
         card = LiveCard(
-            copy, account.key, waiting=waiting, sending=sending, watch=screen, now_s=_now_s
+            copy,
+            account.key,
+            connect=lambda: Client(session.node_url),
+            watch=screen,
+            now_s=_now_s,
         )
         stack.callback(card.close)
         slug = copy.slug

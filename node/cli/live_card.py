@@ -15,6 +15,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from crdt import (
     CardDraft,
+    CardFull,
     EditTooLarge,
     Entry,
     HansaError,
@@ -42,6 +43,9 @@ LOG_WAIT_S = 20.0
 LOG_PAUSE_S = 0.05
 """Between two looks at the log, so that many small edits of others are taken in at once: before
 each, what was typed here is signed, and that should stay few operations."""
+LOG_PAUSE_SHARE = 2
+"""The pause is this much longer than taking the last stretch in took: editors have their turn, also
+with a long history, which edits that were made at the same time have to be woven into anew."""
 SEND_S_MAX = 15.0
 """A node that has not stored some edits in this time is treated as if it were away."""
 RETRY_S_MAX = 5.0
@@ -84,7 +88,7 @@ class LiveCard:
     """A record's text for `node.live`: the port `CardText`.
 
     Args:
-        waiting, sending: Clients of the node, each for a thread of its own.
+        connect: Makes a client of the node; each thread has one of its own.
 
     Attributes:
         back: Called when what waits may be published now: the node answers again, for example.
@@ -95,16 +99,16 @@ class LiveCard:
         copy: RecordCopy,
         key: SigningKey,
         *,
-        waiting: Client,
-        sending: Client,
+        connect: Callable[[], Client],
         watch: LiveWatch,
         now_s: Callable[[], int],
     ) -> None:
         copy.check_may_edit(key.public)
         self.copy = copy
         self._key = key
-        self._waiting = waiting
-        self._sending = sending
+        self._connect = connect
+        self._waiting = connect()
+        self._sending = connect()
         self._watch = watch
         self._now_s = now_s
         self._text = copy.card().text
@@ -177,6 +181,7 @@ class LiveCard:
             BadAnswer: the node sends what does not hold.
         """
         pages = self.copy.pages.through(self._waiting)
+        loop = asyncio.get_running_loop()
         failure_count = 0
         try:
             while True:
@@ -194,9 +199,11 @@ class LiveCard:
                     failure_count = 0
                     self._watch.reached(None)
                     self.back()
+                began_s = loop.time()
                 self._take(page)
                 if page.done:
-                    await asyncio.sleep(LOG_PAUSE_S)
+                    took_s = loop.time() - began_s
+                    await asyncio.sleep(max(LOG_PAUSE_S, LOG_PAUSE_SHARE * took_s))
         finally:
             self._waiting.cut()
 
@@ -205,6 +212,8 @@ class LiveCard:
         self._waiting.cut()
         self._sending.cut()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._waiting.close()
+        self._sending.close()
 
     def _take(self, page: RecordPage) -> None:
         """Take in a stretch of the log."""
@@ -285,6 +294,10 @@ class LiveCard:
             halves = _halved(splices)
             if halves is None:
                 raise
+            size = sum(len(one.insert.encode()) for one in splices)
+            if size > self.copy.room_bytes():
+                # Before the first half: the second one would not fit, and half a paste is none.
+                raise CardFull(f"the card of this era has no room for {size} bytes more") from None
             for half in halves:
                 self._sign_all(half)
 
@@ -301,18 +314,21 @@ class LiveCard:
             self._watch.published(sent)
 
     async def _sent(self, items: Sequence[Item]) -> None:
-        sending = asyncio.ensure_future(
-            self._in_thread(lambda: publish_items(self._sending, items))
-        )
+        client = self._sending
+        sending = asyncio.ensure_future(self._in_thread(lambda: publish_items(client, items)))
         try:
             done, _ = await asyncio.wait([sending], timeout=SEND_S_MAX)
             if not done:
-                self._sending.cut()  # which ends it, one way or the other
+                client.cut()  # which ends it, one way or the other
+                self._sending = self._connect()
             await sending
         except ItemRejected:
             raise
         except BadAnswer as fault:
             raise NotTaken(str(fault)) from fault  # a proxy's page, while the node is away
+        finally:
+            if client is not self._sending:
+                client.close()
 
     async def _in_thread(self, action: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, action)

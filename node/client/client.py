@@ -65,7 +65,7 @@ class Client:
         self._http.close()
 
     def cut(self) -> None:
-        """End what another thread waits for with this client: it fails there."""
+        """End for good what another thread asks with this client: it fails there."""
         self._http.cut()
 
     def node(self) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class RecordCopy:
         self._replica = Replica(network, self._storage, self._rules, NoReceipts())
         self._shelf = CardShelf(self._storage, self._rules.seed_of)
         self._unsent: dict[bytes, Item] = {}
+        self._first: Operation | None = None
 
     def refresh(self, *, wait_s: float = 0) -> bool:
         """Ask the node for what is new; return whether anything is.
@@ -155,6 +156,12 @@ class RecordCopy:
     def card(self) -> Card:
         """Return the card as it is, or as it would begin."""
         return self._shelf.document(self.record).content()
+
+    def room_bytes(self) -> int:
+        """Return how many bytes of text may still be written in this era of the card."""
+        document = self._shelf.document(self.record)
+        document.weaver()  # a restored document counts only then
+        return document.room_bytes
 
     def edit(
         self, change: Callable[[CardDraft], None], key: SigningKey, *, now_s: int
@@ -264,10 +271,13 @@ class RecordCopy:
 
     @property
     def _some(self) -> Operation:
-        operations = self._storage.record_operations(self.record)
-        if not operations:
-            raise BadAnswer("the node sent no operation of the record")
-        return operations[0]
+        """Any of its operations: all are of one account, kind and slug."""
+        if self._first is None:
+            operations = self._storage.record_operations(self.record)
+            if not operations:
+                raise BadAnswer("the node sent no operation of the record")
+            self._first = operations[0]
+        return self._first
 
     def _head(self, key: PublicKey, type_: OperationType) -> bytes:
         head = head_to_cite(self.account, key, WANTED[type_], self.record)

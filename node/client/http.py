@@ -104,16 +104,18 @@ class Http:
         self._prefix = parts.path.rstrip("/")
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(parts.hostname, port, timeout=CONNECT_TIMEOUT_S)
+        self._is_cut = False
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
 
     def cut(self) -> None:
-        """End what another thread waits for here, which fails as if the node had gone away.
+        """End for good what another thread asks here: it fails as if the node had gone away.
 
         The only method for another thread than the one that asks.
         """
+        self._is_cut = True
         waiting: socket.socket | None = self._connection.sock
         if waiting is not None:
             with contextlib.suppress(OSError):  # it was closed meanwhile
@@ -170,6 +172,9 @@ class Http:
         if self._connection.sock is None:
             self._connection.timeout = CONNECT_TIMEOUT_S
             self._connection.connect()
+        if self._is_cut:
+            # Looked at when there is a socket that `cut` finds: one of the two happens.
+            raise ConnectionAbortedError("it was cut off here")
         connected = cast("socket.socket", self._connection.sock)
         connected.settimeout(timeout_s)
         self._connection.request(

@@ -18,11 +18,14 @@ from crdt import (
     Card,
     CardDocument,
     CardPart,
+    OperationId,
+    OperationType,
     RecordId,
     Register,
     SeedOf,
     Written,
     card_parts,
+    open_card,
     resolve,
 )
 
@@ -71,8 +74,8 @@ class CardSource(Protocol):
         """Return what its card would be derived from now."""
         ...
 
-    def written(self, record: RecordId) -> list[Written]:
-        """Return every operation of a record with its body."""
+    def written(self, record: RecordId, after: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after`, with their bodies."""
         ...
 
     def account(self, account: AccountId) -> Account | None:
@@ -86,9 +89,20 @@ class CardSource(Protocol):
 
 @dataclass(slots=True)
 class _Shelved:
+    """A document that is kept.
+
+    Attributes:
+        ids: Of its parts.
+        era: The record's, then.
+        is_whole: Every card operation of the era is a part and counts; nothing is void.
+    """
+
     key: CardKey
     parts: list[CardPart]
     document: CardDocument
+    ids: set[OperationId]
+    era: bytes
+    is_whole: bool
 
 
 class CardShelf:
@@ -148,23 +162,68 @@ class CardShelf:
         return content
 
     def _document(self, record: RecordId, key: CardKey, row: CardRow | None) -> _Shelved:
-        shelved = self._documents.get(record)
-        if shelved is None or shelved.key != key:
-            parts = self._parts(record)
-            document = _grown(shelved, parts) or _restored(row, parts) or CardDocument.of(parts)
-            shelved = self._documents[record] = _Shelved(key, parts, document)
-        self._documents.move_to_end(record)
+        # Out of the shelf while it is worked on: a document that failed is not used again.
+        shelved = self._documents.pop(record, None)
+        if shelved is None or not (shelved.key == key or self._grow(record, key, shelved)):
+            shelved = self._anew(record, key, row, shelved)
+        self._documents[record] = shelved
         while len(self._documents) > DOCUMENT_COUNT_MAX:
             self._documents.popitem(last=False)
         return shelved
 
-    def _parts(self, record: RecordId) -> list[CardPart]:
+    def _anew(
+        self, record: RecordId, key: CardKey, row: CardRow | None, old: _Shelved | None
+    ) -> _Shelved:
+        """Return the document after looking at all of the record's operations."""
         written = self._source.written(record)
         account = self._source.account(written[0].operation.account)
         assert account is not None, "a record's account is known"
         operations = [one.operation for one in written]
         resolution = resolve(operations, lambda one: account.standing(one.account_head, one.key))
-        return card_parts(written, resolution, self._seed_of)
+        parts = card_parts(written, resolution, self._seed_of)
+        document = _grown(old, parts) or _restored(row, parts) or CardDocument.of(parts)
+        register = resolution.register
+        is_whole = bool(register.card_count) and not register.void_count
+        ids = {part.id for part in parts}
+        return _Shelved(key, parts, document, ids, register.era, is_whole)
+
+    def _grow(self, record: RecordId, key: CardKey, shelved: _Shelved) -> bool:
+        """Bring a document up to date by what is new alone, if that is all that changed.
+
+        It is while nothing of the era is void, before and after: then every card operation counts.
+        """
+        if not shelved.is_whole or key.entry_count != shelved.key.entry_count:
+            return False
+        written = self._source.written(record, shelved.key.last_n)
+        register = self._source.register(record)  # after: what is void among them shows in it
+        if register is None or register.void_count or register.era != shelved.era:
+            return False
+        new = [_card_part(one) for one in written if _is_new_card(one, shelved)]
+        ids = {part.id for part in new}
+        if not all(id_ in ids or id_ in shelved.ids for part in new for id_ in part.table):
+            return False  # a seed that was not needed before
+        shelved.parts += sorted(new, key=lambda part: part.order)
+        document = shelved.document.extended(new)
+        if document is None:
+            shelved.parts.sort(key=lambda part: part.order)
+            document = CardDocument.of(shelved.parts)
+        shelved.key, shelved.document = key, document
+        shelved.ids |= ids
+        return True
+
+
+def _is_new_card(one: Written, shelved: _Shelved) -> bool:
+    operation = one.operation
+    return (
+        operation.type is OperationType.CARD
+        and operation.era == shelved.era
+        and operation.id not in shelved.ids
+    )
+
+
+def _card_part(one: Written) -> CardPart:
+    operation = one.operation
+    return CardPart(operation.id, operation.depth, operation.key, open_card(one.body), True)
 
 
 def _grown(shelved: _Shelved | None, parts: list[CardPart]) -> CardDocument | None:

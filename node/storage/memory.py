@@ -258,16 +258,23 @@ class MemoryStorage:
 
     def card_key(self, record: RecordId) -> CardKey:
         """Return what a record's card would be derived from now."""
-        mine = [one for one in self.disk.operations.values() if one.record == record]
-        entries = self.disk.entries.get(mine[0].account, []) if mine else []
-        last_n = max((self.disk.numbers[ItemId(one.id)] for one in mine), default=0)
-        return CardKey(last_n, len(entries))
+        arrivals = reversed(self.disk.operations.values())
+        last = next((one for one in arrivals if one.record == record), None)
+        if last is None:
+            return CardKey(0, 0)
+        entries = self.disk.entries.get(last.account, [])
+        return CardKey(self.disk.numbers[ItemId(last.id)], len(entries))
 
-    def written(self, record: RecordId) -> list[Written]:
-        """Return every operation of a record with its body, in order of arrival."""
-        ids = [ItemId(one.id) for one in self.record_operations(record)]
-        items = [self.disk.items[n] for n in sorted(self.disk.numbers[id_] for id_ in ids)]
-        return [Written(self.disk.operations[OperationId(item.id)], item.body) for item in items]
+    def written(self, record: RecordId, after: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after`, with bodies, in that order."""
+        found: list[Written] = []
+        for one in reversed(self.disk.operations.values()):  # the newest first
+            n = self.disk.numbers[ItemId(one.id)]
+            if n <= after:
+                break
+            if one.record == record:
+                found.append(Written(one, self.disk.items[n].body))
+        return found[::-1]
 
     def card_row(self, record: RecordId) -> CardRow | None:
         """Return nothing: this store keeps no derived cards."""

@@ -111,9 +111,10 @@ class SqliteReader:
         assert row is not None, "an aggregate has a row"
         return CardKey(row[0] or 0, row[1])
 
-    def written(self, record: RecordId) -> list[Written]:
-        """Return every operation of a record with its body, in order of arrival."""
-        rows = self.all(f"SELECT raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n", record)
+    def written(self, record: RecordId, after: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after`, with bodies, in that order."""
+        query = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"
+        rows = self.all(query, record, after)
         items = (unpack_item(raw) for (raw,) in rows)
         return [Written(parse_operation(item, self.network), item.body) for item in items]
 

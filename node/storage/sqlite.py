@@ -71,6 +71,7 @@ _UPSERT_RECORD = """
     tips = excluded.tips, era = excluded.era, void_count = excluded.void_count,
     card_count = excluded.card_count"""
 _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM record_v1 WHERE id = ?"
+_OPERATIONS_AFTER = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} AND n > ? ORDER BY n"  # noqa: S608 - ours
 _UPSERT_LAST_N = """
     INSERT INTO meta_v1 (key, value) VALUES ('last_n', ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
@@ -144,9 +145,9 @@ class SqliteStorage:
         assert row is not None, "an aggregate has a row"
         return CardKey(row[0] or 0, row[1])
 
-    def written(self, record: RecordId) -> list[Written]:
-        """Return every operation of a record with its body, in order of arrival."""
-        rows = self._all(_OPERATIONS, record)
+    def written(self, record: RecordId, after: int = 0) -> list[Written]:
+        """Return a record's operations that arrived after `after`, with bodies, in that order."""
+        rows = self._all(_OPERATIONS_AFTER, record, after)
         items = (unpack_item(raw) for (raw,) in rows)
         return [Written(parse_operation(item, self.network), item.body) for item in items]
 

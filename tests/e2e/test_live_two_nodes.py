@@ -162,3 +162,92 @@ async def _until_equal(js: JsEditors, other: PycrdtEditor, letters: set[str]) ->
     await js.until("ann", lambda seen: letters <= set(seen["text"]))
     await other.until(lambda text: letters <= set(text))
     await js.until("ann", lambda seen: seen["text"] == other.text)
+
+
+async def test_three_edit_and_one_of_them_is_away_for_a_while(folder, world):
+    """Bob's node is stopped; he goes on typing, and so do the others; then all is there once."""
+    async with (
+        world.owner.edit(world.here, world.record) as ann,
+        delegate_edits(world.there, world.record, BOB) as bob,
+        delegate_edits(world.here, world.record, CID) as cid,
+        js_editors(folder) as js,
+    ):
+        sessions = {"ann": ann, "bob": bob, "cid": cid}
+        for name, session in sessions.items():
+            await session.until(lambda one=session: bool(one.of("started")))
+            js.open(name, session)
+            await js.until_text(name, FIRST)
+        await asyncio.to_thread(world.there.stop)
+        await bob.until_node(reachable=False)
+        letters = _letters(90)
+        for count, letter in enumerate(letters):
+            js.do(list(sessions)[count % 3], "press", where=count / 90, insert=letter)
+        js.do("cid", "erase", where=0, what=".")
+        online = {letter for count, letter in enumerate(letters) if count % 3 != 1}
+        for name in ("ann", "cid"):
+            await js.until(name, lambda seen: online <= set(seen["text"]))
+        assert not set(letters[1::3]) & set(js.text("ann"))
+        await asyncio.to_thread(lambda: world.there.await_ready(world.there.spawn()))
+        for name in sessions:
+            await js.until(name, lambda seen: set(letters) <= set(seen["text"]))
+        final = js.text("ann")
+        for name in sessions:
+            await js.until_text(name, final)
+        assert [await one.end() for one in sessions.values()] == [0, 0, 0]
+    assert len(final) == len(FIRST) - 1 + len(letters)
+    notices = [one["message"] for one in bob.of("notice")]
+    assert sum("not published yet" in line for line in notices) == 1
+    digest = ann.of("ended")[0]["digest"]
+    assert digest == bob.of("ended")[0]["digest"] == cid.of("ended")[0]["digest"]
+    for node in (world.here, world.there):
+        await until(
+            lambda node=node: shown(node, world.record)["card"]["digest"] == digest,
+            "a node shows the card as it was edited",
+        )
+
+
+async def test_an_evaluator_is_refused_before_anything_is_opened(world):
+    async with delegate_edits(world.here, world.record, EVA) as eva:
+        assert await eva.ended() == 5
+    assert eva.events == []
+    assert '"code": "no-authority"' in eva.errors
+    assert "is an evaluator's" in eva.errors
+
+
+async def test_a_delegate_whose_key_is_revoked_is_told_and_edits_no_more(folder, world):
+    async with delegate_edits(world.there, world.record, BOB) as bob, js_editors(folder) as js:
+        await bob.until(lambda: bool(bob.of("started")))
+        js.open("bob", bob)
+        await js.until_text("bob", FIRST)
+        js.do("bob", "insert", at=0, insert="before ")
+        await bob.until(lambda: bool(bob.of("published")))
+        await world.grants.revoke(key_of(BOB))
+        assert await bob.ended() == 5
+        await js.until("bob", lambda seen: seen["closed"] == 4410)
+    assert "was revoked" in bob.errors
+
+
+async def test_what_cannot_be_published_at_the_end_is_kept_and_said(folder, world):
+    async with (
+        delegate_edits(world.there, world.record, BOB) as bob,
+        js_editors(folder) as js,
+    ):
+        await bob.until(lambda: bool(bob.of("started")))
+        js.open("bob", bob)
+        await js.until_text("bob", FIRST)
+        world.there.kill(random.Random(1), everything=True)
+        await bob.until_node(reachable=False)
+        js.do("bob", "insert", at=0, insert="kept 😀 ")
+        await bob.until(lambda: bool(bob.of("notice")))
+        assert await bob.end() == 7
+    end = bob.of("ended")[0]
+    assert end["unpublished"] == 1
+    assert await asyncio.to_thread(_taken, Path(end["text_file"])) == "kept 😀 " + FIRST
+    assert '"code": "node-unreachable"' in bob.errors
+
+
+def _taken(path: Path) -> str:
+    """Return the text in a file, which is removed."""
+    text = path.read_text()
+    path.unlink()
+    return text

@@ -19,6 +19,10 @@ from tests.sim.worlds import SLUGS, View, World, newest_head
 Move = Callable[[World], bool]
 
 
+MADE_MAX = 24
+"""Things of one world, or a few more: it is to cost milliseconds."""
+
+
 def keys_of(world: World) -> list[str]:
     """Every key that was ever on the account, on any branch."""
     keys = {key for entry in world.entries for key in ref.state_at(entry, world.entries).introduced}
@@ -517,7 +521,9 @@ MOVES: dict[Move, int] = {
 }  # fmt: skip
 
 
-def draw_world(seed: int, press: Paper | Print, *, moves_max: int = 18) -> World:
+def draw_world(
+    seed: int, press: Paper | Print, *, moves_max: int = 18, made_max: int = MADE_MAX
+) -> World:
     """One world: usually an account with a delegate and a record, then whatever is drawn."""
     world = World(seed, press)
     rng = world.rng
@@ -525,8 +531,8 @@ def draw_world(seed: int, press: Paper | Print, *, moves_max: int = 18) -> World
         if rng.random() < 0.7:
             _make(world, move)
     moves, weights = list(MOVES), list(MOVES.values())
-    for _ in range(rng.randint(5, moves_max)):
-        if len(world.made) >= 24:
+    for _ in range(rng.randint(min(5, moves_max), moves_max)):
+        if len(world.made) >= made_max:
             break
         _make(world, rng.choices(moves, weights)[0])
     return world

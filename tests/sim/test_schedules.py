@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import crdt.accounts
+import crdt.branches
 import crdt.causes
 import crdt.operations
 import crdt.registers
@@ -117,7 +118,7 @@ def test_a_forgotten_signature_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_fork_settled_by_id_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        crdt.accounts.Account, "_is_adopted", lambda self, branch, key: branch.id[0] < 128
+        crdt.branches.EntryTree, "is_signed", lambda self, branch, signer: branch[0] < 128
     )
     assert first_failure() in {"not the reference", "unauthorised"}
 

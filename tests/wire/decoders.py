@@ -333,4 +333,5 @@ def _some_parts(town: Town) -> list[CardPart]:
     record = next(
         id_ for id_, change in town.disk.records.items() if change.register.card_count
     )  # fmt: skip
-    return town.shelf._parts(record)
+    key = town.shelf._source.card_key(record)
+    return list(town.shelf._document(record, key, None).parts)

@@ -95,6 +95,17 @@ def test_help_imports_what_it_shows_with_and_no_more(words: list[str]) -> None:
     assert "Usage: hansa" in done.stdout
 
 
+def test_what_edits_without_live_is_loaded_without_its_server() -> None:
+    program = (
+        "import sys; import node.cli.editing, node.client, node.cli.records;"
+        "print(sorted({'aiohttp', 'asyncio', 'node.live', 'node.cli.live'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_optimised_interpreter_is_refused() -> None:
     program = "from node.cli import run; raise SystemExit(run(['account', 'list']))"
     done = subprocess.run(
