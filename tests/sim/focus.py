@@ -19,11 +19,11 @@ from node.storage.memory import MemoryDisk
 from tests.crdt import reference as ref
 from tests.crdt.replicas import accept
 from tests.sim import worlds
-from tests.sim.attacks import MOVES, Move, old_heads
+from tests.sim.attacks import MOVES, Move, all_of, old_heads
 from tests.sim.edits import Editors, cards_on, check_cards, check_equal_cards
 from tests.sim.press import Print, key_of
 from tests.sim.schedules import Node, Schedule, new_replica
-from tests.sim.worlds import SLUGS, World, newest_head
+from tests.sim.worlds import SLUGS, World, ends_in_text, newest_head
 
 ITEM_COUNT_MAX = 26
 
@@ -127,6 +127,25 @@ def loosely_spelt(world: World) -> bool:
     return True
 
 
+def refer_sideways(world: World) -> bool:
+    """The root's card refers to text that is there, of the same era, and not in its past."""
+    view = world.look(may_lag=False)
+    root = world.names[ref.account_now(view.entries).root]
+    own = [one for one in all_of(world, SLUGS[0]) if ref.era_of(one) == ref.FIRST_ERA]
+    chances = [
+        (text, cited)
+        for text in own
+        for cited in own
+        if ends_in_text(text)
+        and text.type in {ref.PUT, ref.CARD}
+        and text.id not in ref.past(cited, view.operations) | {cited.id}
+    ]
+    if chances:
+        text, cited = world.rng.choice(chances)
+        world.write_card(root, newest_head(view), (cited,), plain=True, refer_to=text)
+    return bool(chances)
+
+
 def unknown_by_root(world: World) -> bool:
     """The root signs something from the future on whatever is there, void or not."""
     cites = old_heads(world, SLUGS[0], ref.FIRST_ERA)
@@ -183,6 +202,7 @@ BAD_FIELDS: Mapping[int, tuple] = {
 """Per field of an operation, values that break check A, or check B of a first put."""
 MORE_MOVES: Mapping[Move, int] = {
     respell: 2, other_body: 2, squat_by_id: 1, loosely_spelt: 1, unknown_by_root: 2, malformed: 3,
+    refer_sideways: 2,
 }  # fmt: skip
 EDIT_WEIGHT = 25
 

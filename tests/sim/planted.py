@@ -534,7 +534,7 @@ def deletions_lost() -> Iterator[None]:
         yield
 
 
-@_bug("a card refers only to what is in its past", {attacks.bad_card: 60})
+@_bug("a card refers only to what is in its past", {focus.refer_sideways: 40})
 def references_out_of_the_past() -> Iterator[None]:
     with swapped((crdt.causes, "_check_past", lambda *_: None)):
         yield
