@@ -46,7 +46,8 @@ sim: setup  ## replay one simulated swarm: make sim SEED=7 NODES=9
 	$(BIN)/python -m tests.sim --seed $(SEED) --nodes $(NODES)
 
 fuzz: setup  ## feed every decoder garbage for a while
-	$(BIN)/pytest -q tests/wire --hypothesis-profile=fuzz
+	$(BIN)/pytest -q tests/wire --hypothesis-profile=fuzz -m "not slow"
+	$(BIN)/python -m tests.wire.fuzzing --count 200000
 
 docs: setup  ## write the generated pages (OpenAPI description, command line) into docs/
 	$(BIN)/python -m scripts.docs

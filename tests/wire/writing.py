@@ -110,8 +110,8 @@ class Writer:
 
     def _operation(self) -> Item:
         rng, account = self._rng, self._account()
-        head = account.now if rng.random() < 0.5 else rng.choice(list(account.states.values()))
-        entry = next(id_ for id_, state in account.states.items() if state is head)
+        entry = account.trunk[-1].id if rng.random() < 0.5 else rng.choice(account.entries).id
+        head = account.states[entry]
         kind = RecordKind.AGENT if rng.random() < 0.1 else RecordKind.MODEL
         slug = rng.choice(SLUGS)
         record = record_id(NETWORK, kind, account.id, slug)
