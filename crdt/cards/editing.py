@@ -211,7 +211,40 @@ def _differences(old: str, new: str) -> list[tuple[int, int, str]]:
     """Return (start, end, insertion) of each difference, in old characters, ascending."""
     head, tail = _common_ends(old, new)
     hunks = _hunks(old[head : len(old) - tail], new[head : len(new) - tail])
-    return [_trimmed(old, head + start, head + end, insert) for start, end, insert in hunks]
+    found: list[tuple[int, int, str]] = []
+    cut = [_trimmed(old, head + start, head + end, insert) for start, end, insert in hunks]
+    starts = [*(start for start, _, _ in cut), len(old)]
+    for number, (start, end, insert) in enumerate(cut):
+        if start < end:
+            found.append((start, end, insert))
+        else:
+            low = found[-1][1] if found else 0
+            at, moved = _as_lines(old, start, insert, low, starts[number + 1])
+            found.append((at, at, moved))
+    return found
+
+
+def _as_lines(old: str, at: int, insert: str, low: int, high: int) -> tuple[int, str]:
+    r"""Return the same insertion at the beginning of a line, if it is of whole lines.
+
+    `.\nLast` before the full stop and `Last.\n` after the line give the same text; but only the
+    second leaves a line of its own when somebody else adds to the line before.
+
+    Args:
+        low, high: How far it may move, in old characters.
+    """
+    size = len(insert)
+    left = right = 0
+    while at - left > low and old[at - left - 1] == insert[-1 - left % size]:
+        left += 1
+    while at + right < high and old[at + right] == insert[right % size]:
+        right += 1
+    for place in sorted(range(at - left, at + right + 1), key=lambda one: abs(one - at)):
+        turn = (place - at) % size
+        begins_line = place == 0 or old[place - 1] == "\n"
+        if begins_line and insert[turn - 1] == "\n":
+            return place, insert[turn:] + insert[:turn]
+    return at, insert
 
 
 def _trimmed(old: str, start: int, end: int, insert: str) -> tuple[int, int, str]:

@@ -316,6 +316,8 @@ class _Placer:
             return
         if place.root != EVALS_ROOT:
             if not self._may_edit:
-                raise NotAuthorised(f"an evaluator writes in {place.root!r}")
+                raise NotAuthorised(
+                    f"an evaluator writes only evaluations of its own, not in {place.root!r}"
+                )
         elif place.key != self._key:
             raise NotAuthorised(f"{self._key[:16]} writes below another's key in evals")

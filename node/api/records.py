@@ -316,7 +316,8 @@ class RecordRoutes:
         if isinstance(reference, ById):
             state = self._catalogue.record(reference.record)
         else:
-            state = self._catalogue.find_slug(reference.owner, reference.slug)
+            found = self._catalogue.find_record(self._kind, reference.owner, reference.slug)
+            state = None if found is None else self._catalogue.record(found)
         if state is None or state.kind is not self._kind:
             raise NotFound(
                 f"there is no {PLURALS[self._kind].removesuffix('s')} {text[:140]} here; "

@@ -131,25 +131,30 @@ def _entry_style(one: AuditedEntry, forked: set[ItemId]) -> str:
 
 def _operations(audit: Audit, labels: Labels, *, now_s: int) -> RenderableType:
     numbers = entry_numbers(audit)
+    eras = _era_names(audit)
     rows: list[tuple[Any, ...]] = []
     for one in audit.operations:
         operation = one.operation
         rows.append((
             styled(short(operation.id), style_of(one)),
-            operation.type.name.lower(),
-            labels.get(operation.id, ""),
+            f"{operation.type.name.lower()} {labels.get(operation.id, '')}".strip(),
             operation.depth,
-            short(one.era) if one.era else ERA_FIRST_NAME,
-            short(operation.key),
-            authority_words(one, numbers),
+            *((eras[one.era],) if len(eras) > 1 else ()),
             look.ago(operation.timestamp_s, now_s=now_s),
             styled(state_word(one), style_of(one)),
-            why_words(one, numbers),
+            f"{authority_words(one, numbers)}; {why_words(one, numbers)}",
         ))  # fmt: skip
-    columns = (
-        "operation", "type", "version", "depth", "era", "key", "as", "clock", "state", "why",
-    )  # fmt: skip
-    return table(columns, rows, right=("depth",), fold=("as", "why"))
+    era = ("era",) if len(eras) > 1 else ()
+    columns = ("operation", "what", "depth", *era, "clock", "state", "signed as; why")
+    fold = ("what", "clock", "state", "signed as; why")
+    return table(columns, rows, right=("depth", "era"), fold=fold)
+
+
+def _era_names(audit: Audit) -> dict[bytes, str]:
+    """Return what each era is called in a table: the number of its checkpoint."""
+    numbers = {bytes(one.id): str(one.number) for one in audit.checkpoints}
+    eras = {bytes(one.era) for one in audit.operations}
+    return {era: numbers.get(era, short(era)) if era else ERA_FIRST_NAME for era in eras}
 
 
 def _yes(value: bool) -> str:

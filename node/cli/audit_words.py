@@ -21,6 +21,12 @@ from crdt import (
 )
 from node.cli.format import counted
 
+VOID_WORDS = {
+    Cause.KEY_ENDED: "by a key that was ended",
+    Cause.BRANCH_LOST: "on a branch of the account's log that lost",
+    Cause.UNKNOWN_TYPE: "of a type this program does not know",
+    Cause.LATER_VERSION: "of a later version than this program knows",
+}
 PLACES = {
     Place.TRUNK: "on the trunk",
     Place.OPEN: "behind the fork the log is frozen at",
@@ -153,11 +159,18 @@ def _shows(audit: Audit, labels: Labels, numbers: Mapping[ItemId, str]) -> list[
 
 
 def _void(audit: Audit) -> list[str]:
-    causes = Counter(one.why.cause for one in audit.operations if not one.effective)
-    if not causes:
-        return []
-    said = ", ".join(f"{count} {cause.value.replace('-', ' ')}" for cause, count in causes.items())
-    return [f"{counted(sum(causes.values()), 'operation')} void: {said}."]
+    void = [one for one in audit.operations if not one.effective]
+    now = Counter(one.why.cause for one in void if one.in_era)
+    said: list[str] = []
+    if now:
+        count = sum(now.values())
+        causes = ", ".join(f"{n} {VOID_WORDS[cause]}" for cause, n in now.items())
+        said.append(
+            f"{counted(count, 'operation')} {'is' if count == 1 else 'are'} void: {causes}."
+        )
+    if before := len(void) - sum(now.values()):
+        said.append(f"Of eras that are over {counted(before, 'operation')} would be void.")
+    return said
 
 
 def _twice(audit: Audit) -> list[str]:

@@ -74,7 +74,7 @@ def _writes(winner: dict[str, Any], losers: list[dict[str, Any]]) -> RenderableT
         [
             (
                 one["version"] or "deleted",
-                one["version_id"],
+                look.short_id(one["version_id"]),
                 look.short_id(one["signed_by"]["key"]),
                 look.ago(one["signed_by"]["timestamp_s"], now_s=now_s),
                 one["rank"]["epoch"],
@@ -87,6 +87,7 @@ def _writes(winner: dict[str, Any], losers: list[dict[str, Any]]) -> RenderableT
             for one in (winner, *losers)
         ],
         right=("epoch", "depth"),
+        fold=("signed by key", "when"),
     )
 
 

@@ -47,8 +47,8 @@ def show(session: Session, plural: str, reference: str, *, template: bool = Fals
     session.screen.result(found, lambda: record_sheet(found))
     if found["conflicts"]:
         session.screen.note(
-            f"{len(found['conflicts'])} concurrent writes lost to this one; the next update"
-            " settles them"
+            f"{look.counted(len(found['conflicts']), 'concurrent write')} lost to this one and the"
+            f" next update settles that; compare them with hansa {plural} conflicts {reference}"
         )
 
 
@@ -92,12 +92,11 @@ def versions(session: Session, plural: str, reference: str, version: str | None)
     session.screen.result(
         found,
         lambda: table(
-            ("version", "version id", "signed by", "when", ""),
+            ("version", "version id", "when", ""),
             [
                 (
                     one["version"],
                     one["version_id"],
-                    look.short_id(one["signed_by"]["account"]),
                     look.ago(one["signed_by"]["timestamp_s"], now_s=_now_s()),
                     styled("current", "green") if one["current"] else "",
                 )
@@ -144,7 +143,7 @@ def record_sheet(found: dict[str, Any]) -> RenderableType:
     proof = {
         "version id": found["version_id"],
         "content hash": found["content_hash"],
-        "signed by": signed["account"],
+        "signed by key": signed["key"],
         "signed": look.ago(signed["timestamp_s"], now_s=_now_s()),
         "conflicts": found["conflicts"],
     }

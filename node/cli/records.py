@@ -99,7 +99,10 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
         yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
         if_match: IfMatch = None,
     ) -> None:
-        """Withdraw a record for ever: a signed tombstone. Its versions stay addressable."""
+        """Withdraw a record with a signed tombstone; its versions stay addressable.
+
+        Only its owner brings it back: `create` with the same slug publishes it again.
+        """
         writes.delete(session, plural, reference, if_match, sure=yes)
 
     @command(group, "validate", example=f"hansa {plural} validate --file {one}.json")
@@ -119,10 +122,12 @@ def _add_edit(group: typer.Typer, plural: str, one: str) -> None:
             Path | None, typer.Option("--text", metavar="FILE", help="The new text; `-` is stdin.")
         ] = None,
         add_tags: Annotated[
-            list[str] | None, typer.Option("--add-tag", metavar="TAG", help="Repeat for more.")
+            list[str] | None,
+            typer.Option("--add-tag", metavar="TAG", help="Add a tag; repeat for more."),
         ] = None,
         remove_tags: Annotated[
-            list[str] | None, typer.Option("--remove-tag", metavar="TAG", help="Repeat for more.")
+            list[str] | None,
+            typer.Option("--remove-tag", metavar="TAG", help="Take a tag away; repeat."),
         ] = None,
         evaluations: Annotated[
             list[str] | None,

@@ -83,8 +83,8 @@ def register(app: typer.Typer) -> None:
         if prune:
             pruned = client.post("/v1/storage/prune", None)
             session.screen.note(
-                f"Dropped {pruned['operations']} operations that the checkpoints of "
-                f"{pruned['records']} records stand for"
+                f"Dropped {show.counted(pruned['operations'], 'operation')} that the checkpoints "
+                f"of {show.counted(pruned['records'], 'record')} stand for"
             )
         found = {"counts": client.node()["counts"], **client.get("/v1/builds")}
         session.screen.result(found, lambda: _storage(found))
@@ -152,7 +152,7 @@ def _waited(session: Session, client: Client) -> dict[str, Any]:
             meter.at(
                 sum(one["n"] for one in items),
                 sum(max(one["last_n"], one["n"]) for one in items),
-                note=f"{len(items)} peers, {found['pending']} waiting for others",
+                note=f"{show.counted(len(items), 'peer')}, {found['pending']} waiting for others",
             )
             if items and all(one["synced"] for one in items) and not found["pending"]:
                 return found
@@ -198,7 +198,7 @@ def _peers(items: list[dict[str, Any]]) -> RenderableType:
             for one in items
         ],
         right=("round trip",),
-        fold=("address",),
+        fold=("peer", "address"),
     )
 
 

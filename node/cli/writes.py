@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from crdt import RecordId
     from node.cli.session import Session
-    from node.client import Client, CreatorAccount
+    from node.client import Client, CreatorAccount, Draft, Writer
 
 
 def document(
@@ -81,8 +81,8 @@ def create(session: Session, plural: str, data: dict[str, Any], slug: str | None
 
     draft = prepare(plural, data, slug=slug, now_s=_now_s())
     account = session.creator()
-    writer = Writer(session.client(creator=account), account)
-    found = writer.create(draft, now_s=_now_s())
+    client = session.client(creator=account)
+    found = _created(client, account, Writer(client, account), draft, data)
     session.screen.result(found, lambda: published(found, "Published"))
 
 
@@ -99,7 +99,7 @@ def publish(
     record = record_id(account.card.network, KINDS[plural], account.card.account, draft.slug)
     shown, _heads = writer.look(plural, record)
     if shown is None:
-        found = writer.create(draft, now_s=now_s)
+        found = _created(client, account, writer, draft, data)
         session.screen.result(found, lambda: published(found, "Published"))
         return
     kept = {"created_at": readable(shown).get("created_at", now_s), **data}
@@ -143,7 +143,7 @@ def delete(
     from node.cli.errors import BadUsage
     from node.client import Writer, heads_of
 
-    if not sure and not session.confirm(f"Delete {reference} for ever?"):
+    if not sure and not session.confirm(f"Delete {reference}?"):
         raise BadUsage("nothing was deleted; say --yes to delete without being asked")
     account = session.creator()
     client = session.client(creator=account)
@@ -153,6 +153,20 @@ def delete(
         plural, str(shown["slug"]), record, heads_of(shown), now_s=_now_s(), if_match=if_match
     )
     session.screen.result({"deleted": record.hex()}, lambda: sheet({"deleted": record.hex()}))
+
+
+def _created(
+    client: Client, account: CreatorAccount, writer: Writer, draft: Draft, data: dict[str, Any]
+) -> dict[str, Any]:
+    """Publish a record and return what the node shows.
+
+    One that was deleted comes back with its card; what is said of that is said there.
+    """
+    from node.client import leave_to_card
+
+    now_s = _now_s()
+    found = writer.create(draft, now_s=now_s)
+    return leave_to_card(client, account, draft.plural, found, data, now_s=now_s)[0]
 
 
 def readable(shown: dict[str, Any]) -> dict[str, Any]:

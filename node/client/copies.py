@@ -60,6 +60,15 @@ ITEM_COUNT_MAX = 256
 """Items in one call of /v1/items."""
 
 
+DEEDS = {
+    OperationType.PUT: "publish a version of this record",
+    OperationType.CARD: "edit the card of this record",
+    OperationType.DELETE: "delete this record",
+    OperationType.CHECKPOINT: "make a checkpoint of this record",
+}
+"""What an operation of each type is to whoever may not sign it."""
+
+
 class NoAuthority(UserFault):
     """The key at hand may not write this for the account."""
 
@@ -238,8 +247,6 @@ class RecordCopy:
         card = WANTED[OperationType.CARD]
         if head_to_cite(self.account, key, EDITING, self.record) is not None:
             return
-        if key in self.account.now.ended:
-            raise NoAuthority(f"key {key.hex()[:16]} was revoked: what it signs now does not show")
         if head_to_cite(self.account, key, card, self.record) is not None:
             raise NoAuthority(
                 f"key {key.hex()[:16]} is an evaluator's: it may write evaluations of its own "
@@ -278,11 +285,20 @@ class RecordCopy:
     def _head(self, key: PublicKey, type_: OperationType) -> bytes:
         head = head_to_cite(self.account, key, WANTED[type_], self.record)
         if head is None:
-            raise NoAuthority(
-                f"key {key.hex()[:16]} may not {type_.name.lower()} this record; its owner grants "
-                f"that with `hansa account delegate`"
-            )
+            raise NoAuthority(self._refusal(key, type_))
         return head
+
+    def _refusal(self, key: PublicKey, type_: OperationType) -> str:
+        """Return why a key may not write this, for whoever holds it."""
+        name = f"key {key.hex()[:16]}"
+        if key in self.account.now.ended:
+            return f"{name} was revoked: what it signs now does not show"
+        what = DEEDS[type_]
+        if type_ is OperationType.CHECKPOINT:
+            return f"{name} may not {what}; only the root key of the account may"
+        if key in self.account.now.delegates:
+            return f"{name} may not {what}; the account's owner has not granted it that"
+        return f"{name} may not {what}; its owner grants that with `hansa account delegate`"
 
     def _signed(
         self, type_: OperationType, body: bytes, key: SigningKey, *, head: bytes, now_s: int

@@ -194,3 +194,17 @@ def test_a_checkpoints_evaluations_can_be_changed_by_their_writer() -> None:
     part = edit([start], lambda draft: draft.set_evaluation(ANN, "n", 2))
     judge(part.content, start, may_edit=False)
     assert shown(start, part).evals == {ANN.hex(): {"n": 2}}
+
+
+def test_a_line_that_is_added_stays_a_line_when_somebody_adds_to_the_one_before() -> None:
+    start = seed("The fox jumps.\n")
+    mine = edit([start], lambda draft: draft.replace_text("The fox jumps over the dog.\n"))
+    theirs = edit([start], lambda draft: draft.replace_text("The fox jumps.\nI was here.\n"))
+    assert shown(start, mine, theirs).text == "The fox jumps over the dog.\nI was here.\n"
+
+
+def test_a_line_that_is_added_between_equal_ends_begins_a_line() -> None:
+    start = seed("- one.\n- two.\n- three.\n")
+    mine = edit([start], lambda draft: draft.replace_text("- one.\n- two.\n- new.\n- three.\n"))
+    theirs = edit([start], lambda draft: draft.replace_text("- one.\n- two!.\n- a three.\n"))
+    assert shown(start, mine, theirs).text == "- one.\n- two!.\n- new.\n- a three.\n"

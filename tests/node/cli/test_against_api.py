@@ -41,6 +41,33 @@ def test_a_record_from_birth_to_death(shell: Shell) -> None:
     assert back["heads"][0]["depth"] > again["heads"][0]["depth"]
 
 
+def test_a_deleted_record_is_gone_by_its_name_too_and_its_versions_are_listed(shell: Shell) -> None:
+    shell("models", "create", "--file", shell.file("m.json"))
+    shell("models", "delete", "tiny-chat", "--yes")
+    for name in ("tiny-chat", "anna/tiny-chat"):
+        assert shell.json("models", "show", name, status=4)["code"] == "gone"
+    assert shell.json("models", "versions", "tiny-chat")["items"]
+
+
+def test_a_model_and_an_agent_may_have_one_name(shell: Shell) -> None:
+    shell("models", "create", "--set", "name=Twin")
+    shell("agents", "create", "--set", "name=Twin")
+    assert "model_id" in shell.json("models", "show", "twin")
+    assert "agent_id" in shell.json("agents", "show", "twin")
+
+
+@pytest.mark.parametrize("again", ["create", "publish"])
+def test_a_record_comes_back_with_the_description_that_is_given(shell: Shell, again: str) -> None:
+    shell("models", "create", "--file", shell.file("m.json", description="First."))
+    shell("models", "edit", "tiny-chat", "--add-tag", "edited", "--eval", "speed=12")
+    shell("models", "delete", "tiny-chat", "--yes")
+    file = shell.file("model.json", description="Second.", tags=["fresh"])
+    words = ("publish", file) if again == "publish" else ("models", "create", "--file", file)
+    back = shell.json(*words)
+    assert (back["record"]["description"], back["record"]["tags"]) == ("Second.", ["fresh"])
+    assert shell.json("models", "show", "tiny-chat")["card"]["text"] == "Second."
+
+
 def test_publish_creates_and_then_adds_versions(shell: Shell) -> None:
     folder = shell.folder / "package"
     (folder / "build").mkdir(parents=True)

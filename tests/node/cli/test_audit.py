@@ -159,7 +159,7 @@ def test_an_honest_history_is_explained_and_ends_well(serve: Any, history: Histo
     out = serve(Node(history))("audit", ref(history))
     assert "Version 0.2.0 shows: " in out
     assert "1 write lost: 1 by is_root. The next update settles them." in out
-    assert "1 operation void: 1 key ended." in out
+    assert "1 operation is void: 1 by a key that was ended." in out
     assert "The account's log has 4 entries and is not frozen." in out
     assert "The node shows what follows from its log." in out
     assert "its key was ended by e3; no root's operation vouches for it" in out
@@ -339,3 +339,17 @@ def test_a_card_is_derived_here_and_its_operation_told(serve: Any) -> None:
     assert found["sound"] is True
     node.record["card"]["text"] = "It reads minds"
     assert "card: the node shows" in shell("audit", ref(history), status=15)
+
+
+def test_a_narrow_terminal_shows_who_wrote_what_and_why(
+    serve: Any, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    shell = serve(Node(history))
+    out = shell("audit", ref(history))
+    assert max(len(line) for line in out.splitlines()) <= 100
+    assert "put 0.2.0" in out
+    assert "root of epoch 0, by e0;" in out
+    conflicts = shell("models", "conflicts", ref(history))
+    assert "lost by is_root" in conflicts
+    assert "…" not in conflicts.splitlines()[0]

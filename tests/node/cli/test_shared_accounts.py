@@ -169,6 +169,17 @@ def test_one_key_has_one_role_for_ever(anna: Machine, bob: Machine) -> None:
     )["message"]  # fmt: skip
 
 
+def test_who_may_not_edit_a_card_is_told_why(anna: Machine, bob: Machine) -> None:
+    edit = ("models", "edit", "tiny-chat", "--add-tag", "new")
+    assert "hansa account delegate" in bob.json(*edit, status=5)["message"]
+    key = grant(anna, bob, "evaluator")
+    said = bob.json(*edit, status=5)["message"]
+    assert "an evaluator writes only evaluations of its own" in said
+    assert "only the root key" in bob.json("models", "checkpoint", "tiny-chat", status=5)["message"]
+    anna("account", "revoke", "anna", "--key", key, "--keep-none")
+    assert "was revoked" in bob.json(*edit, status=5)["message"]
+
+
 def test_only_the_owner_delegates(anna: Machine, bob: Machine) -> None:
     grant(anna, bob)
     error = bob.json("account", "delegate", "acme", "--key", "ab" * 32, "--as", "editor", status=5)
