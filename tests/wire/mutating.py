@@ -29,6 +29,8 @@ from tests.crdt.cards.fuzzing import scrambled
 from tests.writers import NETWORK, key_of
 
 BYTES_MAX = 1 << 20
+SIZE_MAX = 1 << 17
+"""What many copies of something may come to, in bytes and elements."""
 INTEGERS = (
     0, 1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 127, 128, 255, 256, 1023, 1024, 1025, 65535, 65536,
     2**21 - 2, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1,
@@ -93,7 +95,9 @@ class Mutator:
         if draw < 0.82:
             return (*value[:at], *value[at + 1 :])
         if draw < 0.88:
-            return (*value[: at + 1], *value[at : at + 1] * rng.choice((1, 16, 300)), *value[at:])
+            count = rng.choice((1, 16, 300))
+            count = min(count, SIZE_MAX // (1 + _size(value[at : at + 1])))
+            return (*value[: at + 1], *value[at : at + 1] * count, *value[at:])
         if draw < 0.92:
             return tuple(rng.sample(value, len(value)))
         if draw < 0.96:
@@ -199,6 +203,13 @@ class Forger:
         at = 8 if kind is ItemKind.OPERATION else 4 if len(content) > 3 and content[3] == 1 else 6
         named = content[at] if len(content) > at else None
         return self._keys.get(PublicKey(named)) if isinstance(named, bytes) else None
+
+
+def _size(value: Any) -> int:
+    """Return about how large a value is."""
+    if isinstance(value, tuple):
+        return 1 + sum(map(_size, value))
+    return len(value) if isinstance(value, bytes | str) else 1
 
 
 def _packed(kind: ItemKind, signed: Signed, body: bytes) -> Item:
