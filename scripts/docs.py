@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -106,6 +107,15 @@ PAGES: dict[str, Callable[[], str]] = {
 
 FIGURES = {
     "ingest": ("verified ingest to disk, one core", ("ops_per_s",)),
+    "put": ("signed, durable puts", ("single_per_s", "batched_per_s")),
+    "card": ("an edit of a card", ("parse_us", "apply_us", "raw_apply_us", "rebuild_1000_ms")),
+    "resolve": ("what shows of 1, 10, 1000 operations", ("us",)),
+    "adversarial": (
+        "adversarial worlds in random orders",
+        ("schedules", "deliveries", "divergences"),
+    ),
+    "fuzz": ("hostile payloads", ("payload_count", "death_count", "finding_count")),
+    "crashes": ("nodes killed under load", ("kills", "acknowledged_lost", "invalid_found")),
     "join": ("a fresh node joins, over libp2p", ("records", "seconds")),
     "live": ("live propagation, two processes", ("p50_ms", "p95_ms")),
     "relay": ("local hop of a call", ("req_per_s", "added_p50_ms", "cpu_us_per_req")),
@@ -118,9 +128,15 @@ def figures() -> str:
     lines = ["| benchmark | what | figures |", "|---|---|---|"]
     for name, (what, keys) in FIGURES.items():
         found = json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())
-        told = ", ".join(f"{key} {found[key]}" for key in keys)
+        told = ", ".join(f"{key} {_figure(found[key])}" for key in keys)
         lines.append(f"| `{name}` | {what} | {told} |")
     return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, dict):
+        return " / ".join(str(one) for one in cast("dict[str, Any]", value).values())
+    return str(value)
 
 
 def write_figures() -> None:

@@ -24,6 +24,7 @@ from node.client import (
     CreatorAccount,
     Head,
     NodeUnreachable,
+    open_log,
     prepare,
 )
 from node.client import Writer as RecordWriter
@@ -233,10 +234,8 @@ class LoadWriter(threading.Thread):
 
 def creator_of(who: Writer) -> CreatorAccount:
     """Return a test creator as the product's client takes it."""
-    recovery = who.key.public  # nothing on this card is looked at but account, key and genesis
-    card = AccountCard(
-        "writer", who.account, "test", who.network, who.key.public, recovery, who.genesis
-    )
+    log = open_log([who.genesis], who.account, who.network)
+    card = AccountCard("writer", who.account, "test", who.network, who.key.public, log)
     return CreatorAccount(card, who.key)
 
 
