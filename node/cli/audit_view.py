@@ -133,7 +133,7 @@ def _operations(audit: Audit, labels: Labels, *, now_s: int) -> RenderableType:
     numbers = entry_numbers(audit)
     eras = _era_names(audit)
     rows: list[tuple[Any, ...]] = []
-    for one in audit.operations:
+    for one in sorted(audit.operations, key=lambda one: list(eras).index(one.era)):
         operation = one.operation
         rows.append((
             styled(short(operation.id), style_of(one)),
@@ -151,10 +151,13 @@ def _operations(audit: Audit, labels: Labels, *, now_s: int) -> RenderableType:
 
 
 def _era_names(audit: Audit) -> dict[bytes, str]:
-    """Return what each era is called in a table: the number of its checkpoint."""
-    numbers = {bytes(one.id): str(one.number) for one in audit.checkpoints}
+    """Return what each era is called in a table, by its checkpoint's number; the first first."""
+    numbers = {bytes(one.id): one.number for one in audit.checkpoints}
     eras = {bytes(one.era) for one in audit.operations}
-    return {era: numbers.get(era, short(era)) if era else ERA_FIRST_NAME for era in eras}
+    return {
+        era: (str(numbers.get(era) or short(era)) if era else ERA_FIRST_NAME)
+        for era in sorted(eras, key=lambda one: (numbers.get(one, 0), one))
+    }
 
 
 def _yes(value: bool) -> str:

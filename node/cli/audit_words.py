@@ -19,7 +19,7 @@ from crdt import (
     Place,
     short,
 )
-from node.cli.format import counted
+from node.cli.format import counted, lost_words
 
 VOID_WORDS = {
     Cause.KEY_ENDED: "by a key that was ended",
@@ -152,7 +152,7 @@ def _shows(audit: Audit, labels: Labels, numbers: Mapping[ItemId, str]) -> list[
     id_, why = short(winner.operation.id), why_words(winner, numbers)
     if not lost:
         return [f"{says}: {id_} is the only head, and {why}."]
-    terms = ", ".join(f"{count} by {term}" for term, count in lost.items())
+    terms = ", ".join(f"{count} {lost_words(str(term))}" for term, count in lost.items())
     count = len(audit.conflicts)
     first = f"{says}: {id_} is the greatest of {1 + count} concurrent writes, and {why}."
     return [first, f"{counted(count, 'write')} lost: {terms}. The next update settles them."]
@@ -163,13 +163,13 @@ def _void(audit: Audit) -> list[str]:
     now = Counter(one.why.cause for one in void if one.in_era)
     said: list[str] = []
     if now:
-        count = sum(now.values())
         causes = ", ".join(f"{n} {VOID_WORDS[cause]}" for cause, n in now.items())
-        said.append(
-            f"{counted(count, 'operation')} {'is' if count == 1 else 'are'} void: {causes}."
-        )
+        said.append(f"{_are(sum(now.values()), 'operation')} void: {causes}.")
     if before := len(void) - sum(now.values()):
-        said.append(f"Of eras that are over {counted(before, 'operation')} would be void.")
+        said.append(
+            f"{_are(before, 'operation')} void in eras that are over; what shows does not hang on "
+            "that."
+        )
     return said
 
 
@@ -219,6 +219,10 @@ def named(one: AuditedOperation, labels: Labels) -> str:
     if label is None:
         return one.operation.type.name.lower()
     return f"version {label}" if one.operation.type is OperationType.PUT else label
+
+
+def _are(count: int, noun: str) -> str:
+    return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
 
 
 def _entries(count: int) -> str:

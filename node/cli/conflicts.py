@@ -80,14 +80,14 @@ def _writes(winner: dict[str, Any], losers: list[dict[str, Any]]) -> RenderableT
                 one["rank"]["epoch"],
                 one["rank"]["is_root"],
                 one["rank"]["depth"],
-                styled(f"lost by {one['lost_by']}", "yellow")
+                styled(f"lost {look.lost_words(one['lost_by'])}", "yellow")
                 if one["lost_by"]
                 else styled("shows", "green"),
             )
             for one in (winner, *losers)
         ],
         right=("epoch", "depth"),
-        fold=("signed by key", "when"),
+        fold=("when", ""),
     )
 
 

@@ -9,6 +9,15 @@ MICROS_PER_DOLLAR = 10**6
 _SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _COUNTS = ("k", "M", "B", "T")
 
+TERM_WORDS = {
+    "epoch": "what is signed after a later root key outranks it",
+    "is_root": "the root key outranks a delegate's",
+    "is_delete": "a delete outranks a version",
+    "depth": "the other one knew of more",
+    "id": "the greater id, as good as by lot",
+}
+"""What each term of the rank means to whom it decides against (crdt.RANK_TERMS)."""
+
 
 def size(byte_count: int) -> str:
     """Return a byte count in binary units with three digits that matter: `1.50 MiB`."""
@@ -92,6 +101,11 @@ def percent(bps: int) -> str:
     """Return hundredths of a percent as percent, exactly: `2.5 %`."""
     whole_part, rest = divmod(bps, 100)
     return f"{whole_part}.{rest:02d}".rstrip("0").rstrip(".") + " %"
+
+
+def lost_words(term: str) -> str:
+    """Return by which term a write lost, and what that means."""
+    return f"by {term}: {TERM_WORDS.get(term, 'a term this program does not know')}"
 
 
 def cut(text: str, width: int) -> str:

@@ -101,7 +101,7 @@ def _add_writes(group: typer.Typer, plural: str, one: str) -> None:
     ) -> None:
         """Withdraw a record with a signed tombstone; its versions stay addressable.
 
-        Only its owner brings it back: `create` with the same slug publishes it again.
+        `create` with the same slug brings it back, with the card that it had.
         """
         writes.delete(session, plural, reference, if_match, sure=yes)
 

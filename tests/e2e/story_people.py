@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ class World:
     folder: Path
     rng: random.Random
     nodes: dict[str, Member] = field(default_factory=dict)
+    _open: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         (self.folder / "unlock").write_bytes(b"0123456789abcdef")
@@ -114,6 +116,8 @@ class World:
             self.nodes[name].await_ready(begun_s)
 
     def stop_all(self) -> None:
+        """End what still runs."""
+        self._open.close()
         for one in self.nodes.values():
             if one.process is not None and one.node.process.poll() is None:
                 one.node.kill()
@@ -166,7 +170,7 @@ class World:
 
     def copy(self, name: str, network: NetworkId, record: str) -> RecordCopy:
         """Return a verified copy of a record, as anybody can make one."""
-        client = Client(self.nodes[name].url)
+        client = self._open.enter_context(Client(self.nodes[name].url))
         found = RecordCopy(client, "models", RecordId(bytes.fromhex(record)), network)
         found.refresh()
         return found

@@ -294,7 +294,8 @@ def entry_predecessor(audit: dict[str, Any], id_: str) -> str:
 
 def _two_machines_freeze_the_log_and_the_owner_heals_it(story: Story) -> None:
     world, ada = story.world, story.ada
-    world.agreed("abc", story.tiny)
+    before = world.agreed("abc", story.tiny)
+    account = f"/v1/accounts/{ada.card.account.hex()}"
     other = ada.second_machine()
     world.part("b", "ac")
     grant = ("account", "delegate", "ada", "--as", "editor", "--yes", "--key")
@@ -303,24 +304,27 @@ def _two_machines_freeze_the_log_and_the_owner_heals_it(story: Story) -> None:
         lambda: ada.run(*grant, keys[0], *story.on("a"))["entry"],
         lambda: other.run(*grant, keys[1], *story.on("b"))["entry"],
     )
-    before = world.agreed("abc", story.tiny)
     world.meet(ada, "b", "a")
     for name in "abc":
-        until(lambda name=name: world.get(name, f"/v1/accounts/{ada.card.account.hex()}")["frozen"],
+        until(lambda name=name: world.get(name, account)["frozen"],
               f"node {name} knows of the fork")  # fmt: skip
-    shown = ada.read("account", "show", *story.on("c"))
-    assert "FROZEN" in shown
-    assert "hansa account recover ada" in shown
-    refused = ada.run(*grant, key_of("xaver").public.hex(), *story.on("a"), status=5)
+    screen = ada.read("account", "show", *story.on("c"))
+    assert "FROZEN" in screen
+    assert "hansa account recover ada" in screen
+    refused = ada.run(*grant, key_of("xaver").public.hex(), *story.on("a"), status=6)
     assert refused["code"] == "account-frozen"
-    assert world.agreed("abc", story.tiny) == before
+    shown = world.agreed("abc", story.tiny)
+    assert len(shown["account_heads"]) == 2
+    assert {**shown, "account_heads": before["account_heads"]} == before
     audit = story.audit("a")
     frozen = entry_predecessor(audit, mine)
     assert (audit["frozen_at"], entry_predecessor(audit, theirs)) == (frozen, frozen)
     ada.run("account", "recover", "ada", "--adopt", "--yes", *story.on("a"))
     for name in "abc":
-        until(lambda name=name: not ada.run("account", "show", *story.on(name))["frozen"],
-              f"node {name} knows that it is settled")  # fmt: skip
+        until(
+            lambda name=name: not world.get(name, account)["frozen"],
+            f"node {name} knows that it is settled",
+        )
     found = ada.run("account", "show", *story.on("b"))
     assert keys[0] in {one["key"] for one in found["delegates"]}
     assert keys[1] not in {one["key"] for one in found["delegates"]}

@@ -158,7 +158,7 @@ def ref(history: History) -> str:
 def test_an_honest_history_is_explained_and_ends_well(serve: Any, history: History) -> None:
     out = serve(Node(history))("audit", ref(history))
     assert "Version 0.2.0 shows: " in out
-    assert "1 write lost: 1 by is_root. The next update settles them." in out
+    assert "1 write lost: 1 by is_root: the root key outranks a delegate's." in out
     assert "1 operation is void: 1 by a key that was ended." in out
     assert "The account's log has 4 entries and is not frozen." in out
     assert "The node shows what follows from its log." in out
@@ -352,4 +352,19 @@ def test_a_narrow_terminal_shows_who_wrote_what_and_why(
     assert "root of epoch 0, by e0;" in out
     conflicts = shell("models", "conflicts", ref(history))
     assert "lost by is_root" in conflicts
+    assert "outranks" in conflicts
     assert "…" not in conflicts.splitlines()[0]
+
+
+def test_what_was_void_before_the_era_is_told_apart_and_eras_are_listed_in_order(
+    serve: Any, history: History
+) -> None:
+    opened = history.checkpoint(1, body(version="1.0.0"))
+    history.put(opened, era=opened, body=body(version="1.1.0"))
+    out = serve(Node(history))("audit", ref(history))
+    assert "1 operation is void in eras that are over" in out
+    rows = [line.split() for line in out.splitlines() if line.split()[1:2] == ["put"]]
+    assert [(row[2], row[4]) for row in rows if row[2] in {"6.6.6", "1.1.0"}] == [
+        ("6.6.6", "first"),
+        ("1.1.0", "1"),
+    ]
