@@ -85,6 +85,7 @@ def test_another_exception_than_a_fault_is_a_finding() -> None:
     assert (first["seed"], first["round"]) == (1, 1)
     assert len(bytes.fromhex(first["hex"])) > 600
     assert "IndexError: planted" in first["error"]
+    assert not first["is_time"]
     assert tally.outcomes["planted"]["DEFECT IndexError"] >= 1
     assert tally.outcomes["fine"]["MalformedBytes"] >= 1
 
@@ -104,6 +105,7 @@ def test_a_second_of_processor_time_is_a_finding() -> None:
     one.feed(b"\x90" * 601)
     assert [found["target"] for found in tally.findings] == ["slow"]
     assert tally.slowest_s["slow"] > 1
+    assert tally.findings[0]["is_time"]
 
 
 @pytest.mark.slow
