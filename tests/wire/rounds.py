@@ -211,10 +211,15 @@ class Round:
 
     def _report(self, target: str, raw: bytes, error: BaseException) -> None:
         if len(self._tally.findings) < FINDING_COUNT_MAX:
-            where = {**self._where, "payload": self.payload_number, "target": target}
-            lines = traceback.format_exception(error)
             self._tally.findings.append(
-                {**where, "hex": raw.hex(), "error": "".join(lines)[-3000:]}
+                {
+                    **self._where,
+                    "payload": self.payload_number,
+                    "target": target,
+                    "is_time": isinstance(error, TimeoutError),
+                    "hex": raw.hex(),
+                    "error": "".join(traceback.format_exception(error))[-3000:],
+                }
             )
 
     # -- a whole replica

@@ -13,7 +13,7 @@ import pytest
 
 from crdt import ItemId, MalformedBytes
 from tests.wire.decoders import Decoder, decoders_of
-from tests.wire.fuzzing import Pace, Watched, fuzz, run_round
+from tests.wire.fuzzing import Pace, Watched, _without_stalls, fuzz, run_round
 from tests.wire.rounds import Round, Tally, make_round_maker
 from tests.wire.town import make_town
 
@@ -85,6 +85,7 @@ def test_another_exception_than_a_fault_is_a_finding() -> None:
     assert (first["seed"], first["round"]) == (1, 1)
     assert len(bytes.fromhex(first["hex"])) > 600
     assert "IndexError: planted" in first["error"]
+    assert not first["is_time"]
     assert tally.outcomes["planted"]["DEFECT IndexError"] >= 1
     assert tally.outcomes["fine"]["MalformedBytes"] >= 1
 
@@ -104,6 +105,21 @@ def test_a_second_of_processor_time_is_a_finding() -> None:
     one.feed(b"\x90" * 601)
     assert [found["target"] for found in tally.findings] == ["slow"]
     assert tally.slowest_s["slow"] > 1
+    assert tally.findings[0]["is_time"]
+
+
+@pytest.mark.slow
+def test_a_second_that_is_not_taken_again_is_a_stall() -> None:
+    finding = {
+        "seed": 1, "round": 0, "payload": 3, "target": "item", "is_time": True, "error": "1.1 s",
+        "hex": "",
+    }  # fmt: skip
+    found = {"ok": False, "deaths": [], "payload_count": 9, "findings": [finding]}
+    judged = _without_stalls(found, 5)
+    assert judged["ok"]
+    assert [one["target"] for one in judged["stalls_that_did_not_happen_again"]] == ["item"]
+    other = {**found, "findings": [{**finding, "is_time": False}]}
+    assert not _without_stalls(other, 5)["ok"]
 
 
 def test_a_state_that_is_not_what_the_operations_say_is_a_finding() -> None:
