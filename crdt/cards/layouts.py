@@ -116,7 +116,6 @@ def check_card(
     key: PublicKey,
     may_edit: bool,
     layout_of: Callable[[OperationId], Layout],
-    key_of: Callable[[OperationId], PublicKey] | None = None,  # noqa: ARG001 - see below
 ) -> Layout:
     """Check B for references and field authority; return the operation's own layout.
 
@@ -127,7 +126,6 @@ def check_card(
         key: Who signed.
         may_edit: False for an evaluator, who writes and deletes only its own entries of `evals`.
         layout_of: The layout of an operation of the table.
-        key_of: Not looked at: below `evals` the place itself says whose an entry is.
 
     Raises:
         MalformedBytes: a name, tag or content that no place allows.

@@ -103,14 +103,6 @@ class SqliteReader:
         )
         return register_in(row) if row else None
 
-    def operations(self, record: RecordId) -> list[VersionEntry]:
-        """Return every operation of a record with its body, in order of arrival."""
-        rows = self.all(f"SELECT n, raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n", record)
-        items = ((n, unpack_item(raw)) for n, raw in rows)
-        return [
-            VersionEntry(parse_operation(item, self.network), item.body, n) for n, item in items
-        ]
-
     def card_key(self, record: RecordId) -> CardKey:
         """Return what a record's card would be derived from now."""
         row = self.one(CARD_KEY, record, record)
