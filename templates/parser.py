@@ -15,6 +15,7 @@ from templates.tree import Formfile
 
 DIRECTIVE_COUNT_MAX = 512
 _OPENING = re.compile(r"(?<!\$)\$\{([^}]*)(\}?)")
+_OPENING_OR_ESCAPED = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 
 
 def parse_formfile(text: str) -> Formfile:
@@ -186,8 +187,11 @@ def _check_placeholders(token: Token, declared: frozenset[str], *, is_param: boo
 def _substituted(token: Token, values: Mapping[str, str]) -> Token:
     if "${" not in token.text:
         return token
-    text = _OPENING.sub(lambda match: values[match.group(1)], token.text)
-    return replace(token, text=text.replace("$${", "${"), quoted=True)
+    # In one pass: what a value brings in is never looked at again, whatever it looks like.
+    text = _OPENING_OR_ESCAPED.sub(
+        lambda match: "${" if match.group(1) is None else values[match.group(1)], token.text
+    )
+    return replace(token, text=text, quoted=True)
 
 
 _UNIQUE = {"params": "name", "secrets": "name", "env": "name", "custom": "name", "models": "slot",

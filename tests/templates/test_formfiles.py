@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from templates import (
@@ -184,11 +184,22 @@ def test_parameters_are_checked_all_at_once() -> None:
 
 
 @given(TEXT.filter(lambda t: t.isprintable() and 0 < len(t) < 100))
+@example("$${")
+@example("${served_name}")
+@example("$${served_name}")
 def test_a_value_stays_one_word_whatever_is_in_it(text: str) -> None:
     bound = bind(builtin_template("vllm"), {"model_path": text, "served_name": "x"})
 
     assert bound.entrypoint[1] == text
     assert len(bound.entrypoint) == len(builtin_template("vllm").entrypoint)
+
+
+def test_an_escaped_opening_next_to_a_parameter_stays_text() -> None:
+    text = HEAD + 'PARAM p text\nRUN ["$${", "$${p}${p}", "$$${p}", "${p}$${"]\n'
+
+    bound = bind(parse_formfile(text), {"p": "$${"})
+
+    assert bound.runs == (("${", "${p}$${", "$${p}", "$${${"),)
 
 
 def test_binding_leaves_no_parameter() -> None:
