@@ -126,6 +126,10 @@ class AccountStates(Mapping[ItemId, AccountState]):
         return len(self._entries)
 
     def __getitem__(self, entry: ItemId) -> AccountState:
+        kept = self._kept.get(entry)
+        if kept is not None:
+            self._kept.move_to_end(entry)
+            return kept
         path: list[Entry] = []
         at: ItemId | None = entry
         while at is not None and at not in self._kept:
@@ -133,8 +137,6 @@ class AccountStates(Mapping[ItemId, AccountState]):
             at = path[-1].predecessor
         if at is not None:
             self._kept.move_to_end(at)
-        if not path:
-            return self._kept[entry]
         before = None if at is None else self._kept[at]
         found = self._kept[entry] = _state_along(before, path[::-1])
         if len(self._kept) > STATE_COUNT_MAX:

@@ -201,7 +201,7 @@ def sign_endorsement(
             type=plan.type,
             account=account,
             key=key,
-            account_heads=(bytes(head),),
+            account_heads=(head,),
             predecessors=tuple(cited),
             depth=depth,
             body=plan.body,
@@ -242,12 +242,11 @@ def _with_endorsement(
     """
     head = account.trunk[-1].id
     first = operations[cited[0]]
-    planned = replace(
-        first,
+    planned = first._replace(
         id=OperationId(_PLANNED),
         type=OperationType.PUT,
         key=account.root_key,
-        account_heads=(bytes(head),),
+        account_heads=(head,),
         era=era,
         predecessors=tuple(cited),
         depth=1 + max(operations[id_].depth for id_ in cited),

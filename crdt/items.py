@@ -8,13 +8,13 @@ gossip and the catch-up move items; `accounts`, `operations` and, in royalties,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from crdt.errors import MalformedBytes
 from crdt.ids import ItemId
 from crdt.signed import SIGNATURE_BYTES, Signed
-from crdt.wire import decode, encode, field, has_head, natural, sha3
+from crdt.wire import decode_loosely, encode, sha3
 
 WIRE_VERSION = 0
 """Version 0 owes nobody compatibility; it is settled with the account and sync work."""
@@ -33,11 +33,11 @@ class ItemKind(IntEnum):
     RECEIPT = 3
 
 
+_FIELD_TYPES = (int, int, bytes, bytes, bytes)
 _KINDS: Mapping[int, ItemKind] = {int(kind): kind for kind in ItemKind}
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One replicated item, decoded but not judged.
 
     Attributes:
@@ -65,15 +65,16 @@ def unpack_item(raw: bytes) -> Item:
     Raises:
         MalformedBytes: wrong size, shape, version or kind, or not canonical.
     """
-    parts = decode(raw, bytes_max=ITEM_BYTES_MAX)
-    if not has_head(parts, 5, WIRE_VERSION):
-        raise MalformedBytes(f"an item is 5 fields of wire version {WIRE_VERSION}")
-    kind = _KINDS.get(natural(parts[1], "item kind"))
+    # Loosely, because each of the five is held to its type below.
+    parts = decode_loosely(raw, bytes_max=ITEM_BYTES_MAX)
+    if tuple(map(type, parts)) != _FIELD_TYPES or parts[0] != WIRE_VERSION:
+        raise MalformedBytes(
+            f"an item is wire version {WIRE_VERSION}, kind, content, signature and body"
+        )
+    _, number, content, signature, body = parts
+    kind = _KINDS.get(number)
     if kind is None:
-        raise MalformedBytes(f"item kind {parts[1]} is unknown")
-    content = field(parts[2], bytes, "item content")
-    signature = field(parts[3], bytes, "item signature")
-    body = field(parts[4], bytes, "item body")
+        raise MalformedBytes(f"item kind {number} is unknown")
     if len(content) > CONTENT_BYTES_MAX or len(body) > BODY_BYTES_MAX:
         raise MalformedBytes(
             f"content of {len(content)} and body of {len(body)} bytes; "

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from crdt.checkpoints import open_checkpoint
 from crdt.errors import MalformedBytes, WrongNetwork
 from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PublicKey, RecordId
 from crdt.items import BODY_BYTES_MAX, CONTENT_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.signed import SigningKey, seal, verify_digest
-from crdt.wire import array, decode, decode_loosely, encode, field, fixed_bytes, natural, sha3
+from crdt.wire import INTEGER_MAX, decode, decode_loosely, encode, fixed_bytes, sha3
 
 DOMAIN = "hansa/operation"
 VERSION = 0
@@ -27,11 +26,17 @@ DEPTH_MAX = 2**32 - 1
 ERA_FIRST = b""
 """The era before any checkpoint; a later era is named by its checkpoint's operation id."""
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-_FIELD_COUNT = 16
+_FIELD_TYPES: tuple[type, ...] = (
+    str, int, bytes, int, bytes, str, int, bytes, bytes, tuple,
+    bytes, tuple, int, bytes, int, int,
+)  # fmt: skip
 _KNOWN_FIELD_COUNT = 10
 """Up to the account heads: these keep their places in every version of an operation."""
 _LAST_FIELD_COUNT = 3
 """Body hash, body length and timestamp: the last ones in every version."""
+_FIELD_COUNT_MIN = _KNOWN_FIELD_COUNT + _LAST_FIELD_COUNT
+_OPAQUE_PLACE: tuple[bytes, tuple[bytes, ...], int] = (b"", (), 0)
+"""Era, predecessors and depth of an operation of a later version, which cannot be read."""
 _TYPE_MAX = 255
 
 
@@ -40,6 +45,8 @@ class RecordKind(IntEnum):
 
     MODEL = 1
     AGENT = 2
+
+    __hash__ = int.__hash__  # Enum's own is a Python function, and these are keys on a hot path
 
 
 class OperationType(IntEnum):
@@ -55,9 +62,10 @@ class OperationType(IntEnum):
     DELETE = 3
     CHECKPOINT = 4
 
+    __hash__ = int.__hash__
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+
+class Operation(NamedTuple):
     """The signed content of an operation, field by field in wire order, and its id.
 
     Attributes:
@@ -77,7 +85,7 @@ class Operation:
     type: OperationType
     account: AccountId
     key: PublicKey
-    account_heads: tuple[bytes, ...]
+    account_heads: tuple[ItemId, ...]
     era: bytes
     predecessors: tuple[OperationId, ...]
     depth: int
@@ -96,7 +104,7 @@ class Operation:
     @property
     def account_head(self) -> ItemId:
         """The one account entry it cites."""
-        return ItemId(self.account_heads[0])
+        return self.account_heads[0]
 
 
 _KINDS = {int(one): one for one in RecordKind}
@@ -167,80 +175,89 @@ def open_operation(item: Item, network: NetworkId) -> Operation:
 
 
 def parse_operation(item: Item, network: NetworkId) -> Operation:
-    """Return the operation in `item` with everything checked but its signature."""
-    # Loosely, because every field of a known version is held to its type below.
-    parts = decode_loosely(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
-    if item.kind is not ItemKind.OPERATION or len(parts) < _KNOWN_FIELD_COUNT + _LAST_FIELD_COUNT:
-        raise MalformedBytes(
-            f"an operation has at least {_KNOWN_FIELD_COUNT + _LAST_FIELD_COUNT} fields"
-        )
-    if parts[0] != DOMAIN or type(parts[1]) is not int or parts[1] < VERSION:
-        raise MalformedBytes(f"an operation starts with {DOMAIN!r} and its version")
-    if parts[2] != network:
+    """Return the operation in `item` with everything checked but its signature.
+
+    Raises:
+        MalformedBytes, WrongNetwork: something in it is not as it must be.
+    """
+    (
+        _, version, signed_for, kind_number, record, slug, number, account, key, heads,
+        era, cited, depth, body_hash, body_bytes, timestamp_s,
+    ) = _fields(item)  # fmt: skip
+    if signed_for != network:
         raise WrongNetwork("the operation was signed for another network")
-    kind = _KINDS.get(natural(parts[3], "record kind"))
+    kind = _KINDS.get(kind_number)
     if kind is None:
-        raise MalformedBytes(f"record kind {parts[3]!r} is unknown")
-    slug = field(parts[5], str, "slug")
-    if not is_slug(slug):
+        raise MalformedBytes(f"record kind {kind_number} is unknown")
+    if _SLUG.fullmatch(slug) is None:
         raise MalformedBytes(f"slug {slug[:80]!r} is not 1..64 of a-z 0-9 . _ -")
-    account = AccountId(fixed_bytes(parts[7], 32, "account"))
-    record = RecordId(fixed_bytes(parts[4], 32, "record id"))
     if record != record_id(network, kind, account, slug):
         raise MalformedBytes("the record id is not the one of this account and slug")
-    body_hash = fixed_bytes(parts[-3], 32, "body hash")
-    if natural(parts[-2], "body length") != len(item.body) or sha3(item.body) != body_hash:
+    if body_bytes != len(item.body) or sha3(item.body) != body_hash:
         raise MalformedBytes("the body is not the one that was signed")
-    number = natural(parts[6], "operation type", maximum=_TYPE_MAX)
-    if not number:
-        raise MalformedBytes("operation type 0 is none")
-    is_opaque = parts[1] != VERSION
+    if not 0 < number <= _TYPE_MAX:
+        raise MalformedBytes(f"operation type {number} is not in 1..{_TYPE_MAX}")
+    if not 0 <= timestamp_s <= INTEGER_MAX:
+        raise MalformedBytes(f"timestamp {timestamp_s} is not in 0..{INTEGER_MAX}")
+    if not 0 <= depth <= DEPTH_MAX:
+        raise MalformedBytes(f"depth {depth} is not in 0..{DEPTH_MAX}")
+    if len(account) != 32 or len(key) != 32 or len(era) not in {0, 32}:
+        raise MalformedBytes("account and key have 32 bytes, and an era that is named too")
+    is_opaque = version != VERSION
     type_ = OperationType.UNKNOWN if is_opaque else _TYPES.get(number, OperationType.UNKNOWN)
-    era, predecessors, depth = _OPAQUE_PLACE if is_opaque else _place(type_, parts)
-    if is_opaque:
-        decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
     checkpoint, is_tombstone = 0, type_ is OperationType.DELETE
     if type_ is OperationType.CHECKPOINT:
+        if era:
+            raise MalformedBytes("a checkpoint names no era: it opens the one called by its id")
         opened = open_checkpoint(item.body)
         checkpoint, is_tombstone = opened.number, not opened.facts
     # By position: keywords cost a microsecond an operation.
     return Operation(
-        OperationId(item.id), network, kind, record, slug, type_, account,
-        PublicKey(fixed_bytes(parts[8], 32, "key")), _account_head(parts[9]), era,
-        predecessors, depth, body_hash, len(item.body), natural(parts[-1], "timestamp"),
-        checkpoint, is_tombstone, is_opaque,
+        cast("OperationId", item.id), network, kind, record, slug, type_, account, key,
+        _account_head(heads), era,
+        cast("tuple[OperationId, ...]", _sorted_ids(cited, PREDECESSOR_COUNT_MAX, "predecessors")),
+        depth, body_hash, body_bytes, timestamp_s, checkpoint, is_tombstone, is_opaque,
     )  # fmt: skip
 
 
-_OPAQUE_PLACE: tuple[bytes, tuple[OperationId, ...], int] = (ERA_FIRST, (), 0)
-"""What stands for the place of an operation of a later version, which cannot be read."""
+def _fields(item: Item) -> tuple[Any, ...]:
+    """Return the fields of an operation, each of the type it must be; none is looked into yet."""
+    # Loosely, because the types are compared right here, and those of ids in arrays later.
+    parts = decode_loosely(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
+    if item.kind is not ItemKind.OPERATION or len(parts) < _FIELD_COUNT_MIN:
+        raise MalformedBytes(f"an operation has at least {_FIELD_COUNT_MIN} fields")
+    if parts[0] != DOMAIN or type(parts[1]) is not int or parts[1] < VERSION:
+        raise MalformedBytes(f"an operation starts with {DOMAIN!r} and its version")
+    if parts[1] != VERSION:
+        decode(item.signed.content, bytes_max=CONTENT_BYTES_MAX)
+        parts = (*parts[:_KNOWN_FIELD_COUNT], *_OPAQUE_PLACE, *parts[-_LAST_FIELD_COUNT:])
+    # All at once, and plain comparisons after: this is on every item's way.
+    if tuple(map(type, parts)) != _FIELD_TYPES:
+        raise _wrong_shape(parts)
+    return parts
 
 
-def _place(
-    type_: OperationType, parts: tuple[Any, ...]
-) -> tuple[bytes, tuple[OperationId, ...], int]:
-    """Return era, predecessors and depth of an operation of this version."""
-    if len(parts) != _FIELD_COUNT:
-        raise MalformedBytes(f"an operation has {_FIELD_COUNT} fields, not {len(parts)}")
-    era = field(parts[10], bytes, "era")
-    if len(era) not in {0, 32}:
-        raise MalformedBytes(f"era of {len(era)} bytes; it is a checkpoint's id, or empty")
-    if era and type_ is OperationType.CHECKPOINT:
-        raise MalformedBytes("a checkpoint names no era: it opens the one called by its id")
-    predecessors = _sorted_ids(parts[11], PREDECESSOR_COUNT_MAX, "predecessors")
-    depth = natural(parts[12], "depth", maximum=DEPTH_MAX)
-    return era, cast("tuple[OperationId, ...]", predecessors), depth
+def _wrong_shape(parts: tuple[Any, ...]) -> MalformedBytes:
+    """Return what is wrong with an operation whose fields are not of the types they must be."""
+    if len(parts) != len(_FIELD_TYPES):
+        return MalformedBytes(f"an operation has {len(_FIELD_TYPES)} fields, not {len(parts)}")
+    at = next(at for at, one in enumerate(parts) if type(one) is not _FIELD_TYPES[at])
+    return MalformedBytes(
+        f"field {at + 1} of an operation is a {type(parts[at]).__name__}, "
+        f"not a {_FIELD_TYPES[at].__name__}"
+    )
 
 
-def _account_head(value: object) -> tuple[bytes, ...]:
+def _account_head(value: tuple[object, ...]) -> tuple[ItemId, ...]:
     heads = _sorted_ids(value, ACCOUNT_HEAD_COUNT_MAX, "account heads")
     if len(heads) != 1:
         raise MalformedBytes(f"{len(heads)} account heads; an operation cites exactly one")
-    return heads
+    return cast("tuple[ItemId, ...]", heads)
 
 
-def _sorted_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:
-    raw = array(value, what)
+def _sorted_ids(raw: tuple[object, ...], count_max: int, what: str) -> tuple[bytes, ...]:
+    if not raw:
+        return ()
     if len(raw) > count_max:
         raise MalformedBytes(f"{len(raw)} {what}; at most {count_max}")
     ids = tuple([fixed_bytes(one, 32, what) for one in raw])

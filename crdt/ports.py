@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from crdt.accounts import Account
 from crdt.cards.seeds import Seed
@@ -35,8 +35,7 @@ class Status(Enum):
     """Valid for all we know, and of an era that this node has dropped (check C)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one given item.
 
     Attributes:
@@ -53,25 +52,25 @@ class Outcome:
 Subject: TypeAlias = Entry | Operation | Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """An item that is now in the set, and what it turned out to be."""
 
     item: Item
     subject: Subject
 
 
-@dataclass(frozen=True, slots=True)
-class RecordChange:
+class RecordChange(NamedTuple):
     """A record's state after a batch.
 
     Attributes:
         operation: The winner; when nothing shows, any operation of the record.
+        is_new: The store knew nothing of the record before, so it need not look.
     """
 
     record: RecordId
     operation: Operation
     register: Register
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

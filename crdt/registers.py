@@ -10,8 +10,7 @@ at a time, because a fold of winners depends on the order of arrival.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from crdt.accounts import Standing
 from crdt.ids import OperationId
@@ -22,8 +21,7 @@ RANK_TERMS = ("epoch", "is_root", "is_delete", "depth", "id")
 """The names of a rank's terms, the one that decides first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(NamedTuple):
     """A record's state by ids.
 
     Attributes:
@@ -55,8 +53,7 @@ class Register:
         return bool(self.card_count or self.era)
 
 
-@dataclass(frozen=True, slots=True)
-class Heads:
+class Heads(NamedTuple):
     """A record's heads while operations join it; the winner is chosen at the end."""
 
     facts: frozenset[OperationId] = frozenset()
@@ -64,6 +61,10 @@ class Heads:
     era: bytes = ERA_FIRST
     void_count: int = 0
     card_count: int = 0
+
+
+NO_HEADS = Heads()
+"""A record's before anything of it is known."""
 
 
 def heads_of(register: Register) -> Heads:
@@ -91,13 +92,13 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
     if standing.endorses and heads.void_count:
         return None  # it may endorse what is void
     if operation.type is OperationType.UNKNOWN:
-        return replace(heads, void_count=heads.void_count + 1)
+        return heads._replace(void_count=heads.void_count + 1)
     if not (standing.live and standing.current):
         # Endorsed it may be later, or kept with what builds on it.
-        return replace(heads, void_count=heads.void_count + 1)
+        return heads._replace(void_count=heads.void_count + 1)
     cited = frozenset(operation.predecessors)
     is_card = operation.type is OperationType.CARD
-    one = frozenset({operation.id})
+    one = frozenset((operation.id,))
     card_count = heads.card_count + is_card
     if heads.heads <= cited:
         facts = heads.facts if is_card else one
@@ -106,9 +107,9 @@ def follow(heads: Heads, operation: Operation, standing: Standing) -> Heads | No
         return None
     after = (heads.heads - cited) | one
     if is_card:
-        return replace(heads, heads=after, card_count=card_count)
+        return heads._replace(heads=after, card_count=card_count)
     # Without cards every head is a fact; with them a fact may be superseded through a card.
-    return None if heads.card_count else replace(heads, facts=after, heads=after)
+    return None if heads.card_count else heads._replace(facts=after, heads=after)
 
 
 def register_of(
@@ -122,18 +123,20 @@ def register_of(
         facts: The operations behind `heads.facts`.
     """
     ranked = list(facts)
+    assert len(ranked) == len(heads.facts)
+    conflicts: tuple[OperationId, ...] = ()
     if len(ranked) > 1:
         ranked.sort(key=lambda one: rank_of(one, standing_of(one)))
-    assert len(ranked) == len(heads.facts)
+        conflicts = tuple(sorted([one.id for one in ranked[:-1]]))
     winner = ranked[-1] if ranked else None
     return Register(
-        winner=winner.id if winner else None,
-        conflicts=tuple(sorted(one.id for one in ranked[:-1])),
-        deleted=winner is not None and winner.is_tombstone,
-        heads=tuple(sorted(heads.heads)),
-        era=heads.era,
-        void_count=heads.void_count,
-        card_count=heads.card_count,
+        None if winner is None else winner.id,
+        conflicts,
+        winner is not None and winner.is_tombstone,
+        tuple(sorted(heads.heads)),
+        heads.era,
+        heads.void_count,
+        heads.card_count,
     )
 
 

@@ -6,7 +6,7 @@ judged in order, each item seeing those before it, and committed whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from crdt.accounts import Account, Standing
@@ -37,7 +37,7 @@ from crdt.ports import (
     Status,
     Storage,
 )
-from crdt.registers import Heads, Register, follow, heads_of, register_of
+from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
 
 PENDING_COUNT_MAX = 256
@@ -102,7 +102,8 @@ class Replica:
                 if outcome.fault is not None:
                     faults.append((author or source, outcome.fault))
                 elif outcome.status is Status.NEW:
-                    faults += batch.judge_released(item.id)
+                    if len(self.pending):
+                        faults += batch.judge_released(item.id)
                 elif outcome.missing:
                     missing = frozenset(outcome.missing)
                     self.pending.add(Waiting(item, source, author or source, missing, now_ms))
@@ -120,7 +121,7 @@ class Replica:
             self.pending.forget(LOCAL)
         self._remember(batch)
         return Accepted(
-            tuple(batch.settled(outcome) for outcome in outcomes),
+            batch.settled(outcomes),
             admitted,
             changes,
             tuple(faults),
@@ -244,6 +245,7 @@ class _Batch:
         self._looked_up = set(ids)
         self._operations: dict[OperationId, Operation] = {}
         self._heads: dict[RecordId, Heads] = {}
+        self._new: set[RecordId] = set()
         self._stale: dict[RecordId, None] = {}
         self._arrived: dict[RecordId, list[Operation]] = {}
         self._resolutions: dict[RecordId, Resolution] = {}
@@ -283,11 +285,16 @@ class _Batch:
                     self._replica.pending.add(again)
         return faults
 
-    def settled(self, outcome: Outcome) -> Outcome:
-        """Return an outcome as it is at the end: what came later in the batch may have freed it."""
-        if outcome.status is Status.PENDING and outcome.id in self.admissions:
-            return Outcome(outcome.id, Status.NEW)
-        return outcome
+    def settled(self, outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+        """Return outcomes as they are at the end: what came later in the batch may free some."""
+        if not self._released:
+            return tuple(outcomes)
+        return tuple(
+            Outcome(one.id, Status.NEW)
+            if one.status is Status.PENDING and one.id in self.admissions
+            else one
+            for one in outcomes
+        )
 
     def put_back(self) -> None:
         """Let what was released wait again: the commit failed, so nothing has arrived."""
@@ -297,10 +304,10 @@ class _Batch:
     def changes(self) -> tuple[RecordChange, ...]:
         """Return the new state of every record that the batch touched, in a stable order."""
         self._follow()
-        followed = {id_: heads for id_, heads in self._heads.items() if id_ not in self._stale}
-        needed = {id_ for heads in followed.values() for id_ in (heads.facts or heads.heads)}
+        # Of one that shows nothing, any operation: it tells kind, owner and slug.
+        needed = {id_ for heads in self._heads.values() for id_ in (heads.facts or heads.heads)}
         known = self.operations(sorted(needed))
-        changes = [self._followed(record, heads, known) for record, heads in followed.items()]
+        changes = [self._followed(record, heads, known) for record, heads in self._heads.items()]
         return (*changes, *(self._resolved(record) for record in self._stale))
 
     def unpruned(self) -> tuple[RecordId, ...]:
@@ -324,14 +331,16 @@ class _Batch:
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account with its entries."""
-        return self.accounts.get(account) or self._replica.account(account)
+        found = self.accounts.get(account)
+        return self._replica.account(account) if found is None else found
 
     def operations(self, ids: Collection[OperationId]) -> Mapping[OperationId, Operation]:
         """Return those of `ids` that are operations."""
-        wanted = [id_ for id_ in ids if id_ not in self._operations]
-        stored = self._storage.operations(wanted) if wanted else {}
-        mine = {id_: self._operations[id_] for id_ in ids if id_ in self._operations}
-        return {**stored, **mine}
+        known = self._operations
+        mine = {id_: known[id_] for id_ in ids if id_ in known}
+        if len(mine) == len(ids):
+            return mine
+        return {**mine, **self._storage.operations([id_ for id_ in ids if id_ not in mine])}
 
     def link(self, id_: OperationId) -> Link | None:
         """Return what a known operation cites."""
@@ -412,8 +421,10 @@ class _Batch:
         known = self._storage.registers(arrived)
         for record, operations in arrived.items():
             register = known.get(record)
+            if register is None:
+                self._new.add(record)
             heads = _joined(
-                Heads() if register is None else heads_of(register), operations, self._standing_of
+                NO_HEADS if register is None else heads_of(register), operations, self._standing_of
             )
             if heads is None:
                 self._stale[record] = None
@@ -455,7 +466,7 @@ class _Batch:
         self, record: RecordId, register: Register, known: Mapping[OperationId, Operation]
     ) -> RecordChange:
         if register.winner is not None:
-            return RecordChange(record, known[register.winner], register)
+            return RecordChange(record, known[register.winner], register, record in self._new)
         # Nothing shows: any operation tells kind, owner and slug.
         mine = (one for one in (*self._operations.values(), *known.values()))
         some = next((one for one in mine if one.record == record), None)

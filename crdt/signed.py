@@ -7,7 +7,7 @@ signature can be moved to another purpose) and an Ed25519 signature over its SHA
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import nacl.bindings as sodium
 from nacl.exceptions import CryptoError
@@ -43,12 +43,11 @@ class SigningKey:
         return signed[:SIGNATURE_BYTES]
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(NamedTuple):
     """Content and the signature over it. Nothing is known to be true before `verify` returned."""
 
     content: bytes
-    signature: bytes = field(repr=False)
+    signature: bytes
 
     @property
     def id(self) -> bytes:

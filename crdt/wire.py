@@ -19,6 +19,8 @@ Value: TypeAlias = "bool | int | str | bytes | Sequence[Value] | None"
 
 DEPTH_MAX = 16
 """Arrays inside arrays. The deepest frame of ours nests 6."""
+INTEGER_MAX = 2**63 - 1
+"""Of any integer on the wire: it fits a signed column of 64 bits."""
 _SCALARS = (int, str, bytes, bool, type(None))
 
 T = TypeVar("T")
@@ -99,8 +101,8 @@ def has_head(parts: Sequence[Any], count: int, *head: str | int) -> bool:
     """
     if len(parts) != count:
         return False
-    for part, wanted in zip(parts, head, strict=False):
-        if type(part) is not type(wanted) or part != wanted:
+    for at, wanted in enumerate(head):
+        if parts[at] != wanted or type(parts[at]) is not type(wanted):
             return False
     return True
 
@@ -112,7 +114,7 @@ def fixed_bytes(value: object, length: int, what: str) -> bytes:
     return value
 
 
-def natural(value: object, what: str, *, maximum: int = 2**63 - 1) -> int:
+def natural(value: object, what: str, *, maximum: int = INTEGER_MAX) -> int:
     """Return `value` if it is an integer in 0..maximum, else raise."""
     if type(value) is not int or not 0 <= value <= maximum:
         raise MalformedBytes(f"{what} is not an integer in 0..{maximum}")

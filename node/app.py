@@ -46,6 +46,7 @@ from node.api.streams import Streams
 from node.banner import activation, banner, dialable
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
+from node.collector import settle_collector
 from node.config import Loaded, NodeSection, Settings
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
@@ -81,6 +82,7 @@ def run(loaded: Loaded, network: NetworkProcess | None = None) -> None:
     """
     settings = loaded.settings
     set_up_logs(level=settings.log.level, style=settings.log.format)
+    settle_collector()
     try:
         import uvloop
     except ImportError:

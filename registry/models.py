@@ -22,6 +22,7 @@ from registry.fields import (
 )
 from registry.resources import ModelResourceRequirements, capacity_problems, resource_problems
 from registry.shared import Record
+from registry.weights import weights_bytes_min
 
 MODEL_TYPES = frozenset(get_args(ModelTypeName))
 MODEL_FRAMEWORKS = frozenset(get_args(ModelFrameworkName))
@@ -45,21 +46,27 @@ class AIModel(Record):
         default_factory=ModelResourceRequirements
     )
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield what contradicts itself between fields that are each in order."""
-        yield from super().problems()
+    def problems(self) -> list[Problem]:
+        """Return what contradicts itself between fields that are each in order."""
+        found = super().problems()
         for field, value, known in (
             ("model_type", self.model_type, MODEL_TYPES),
             ("framework", self.framework, MODEL_FRAMEWORKS),
             ("quantization", self.quantization, QUANTIZATIONS),
         ):
             if isinstance(value, Other):
-                yield from kind_problems(field, value, known)
-        yield from resource_problems(self.resource_requirements)
+                found += kind_problems(field, value, known)
+        found += resource_problems(self.resource_requirements)
         if self.parameters and self.quantization is not None:
-            yield from capacity_problems(
-                self.resource_requirements, self.parameters, plain(self.quantization)
-            )
+            quantization = plain(self.quantization)
+            weights = weights_bytes_min(self.parameters, quantization)
+            if weights is not None:
+                found += capacity_problems(
+                    self.resource_requirements,
+                    weights,
+                    f"{self.parameters} parameters in {quantization}",
+                )
+        return found
 
 
 def kind_problems(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -23,7 +22,7 @@ from registry.fields import (
     Url,
     Words,
 )
-from registry.terms import BaseModels, Price, ShareBps, Splits, terms_problems
+from registry.terms import BaseModels, Price, ShareBps, Splits, has_terms, terms_problems
 
 PROBLEMS = "record_rules"
 """The type of the pydantic error whose context carries problems between fields."""
@@ -68,13 +67,13 @@ class Record(Closed):
 
     @model_validator(mode="after")
     def _check_between_fields(self) -> Self:
-        problems = tuple(self.problems())
+        problems = self.problems()
         if problems:
             text = "; ".join(f"{p.field}: {p.message}" for p in problems)
-            context = {"problems": problems, "text": text}
+            context = {"problems": tuple(problems), "text": text}
             raise PydanticCustomError(PROBLEMS, "{text}", context)
         return self
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield what contradicts itself between fields that are each in order."""
-        yield from terms_problems(self)
+    def problems(self) -> list[Problem]:
+        """Return what contradicts itself between fields that are each in order."""
+        return list(terms_problems(self)) if has_terms(self) else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +56,22 @@ OF_RECORD = "record_number = (SELECT number FROM record_v1 WHERE id = ?)"
 CARD_ROW = "SELECT last_n, entry_count, content, count, snapshot FROM card_v1 WHERE record = ?"
 PARAMETER_COUNT_MAX = 500
 """Ids in one SELECT; SQLite's own bound is 999 on old builds."""
+OF_ACCOUNT = "account_number = (SELECT number FROM account_v1 WHERE id = ?)"
+"""What narrows record_v1 to one account's."""
+_RECORDS_OF = f"SELECT id FROM record_v1 WHERE {OF_ACCOUNT} ORDER BY number"  # noqa: S608 - ours
 _INSERT_ITEM = """
     INSERT INTO item_v1 (n, id, kind, record, raw, record_number)
-    VALUES (?, ?, ?, ?, ?, (SELECT number FROM record_v1 WHERE id = ?))"""
+    VALUES (?, ?, ?, ?, ?, coalesce(?, (SELECT number FROM record_v1 WHERE id = ?)))"""
 _INSERT_ACCOUNT = "INSERT INTO account_v1 (id, root_key, recovery_key) VALUES (?, ?, ?)"
 _INSERT_ENTRY = "INSERT INTO entry_v1 (account, id) VALUES (?, ?)"
 _INSERT_PRUNED = "INSERT INTO pruned_v1 (id, record) VALUES (?, ?)"
 _INSERT_STALE = "INSERT OR IGNORE INTO stale_v1 (record) VALUES (?)"
-_UPSERT_RECORD = """
+_INSERT_RECORD = """
     INSERT INTO record_v1
-        (id, kind, account, slug, heads, deleted, tips, era, void_count, card_count)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        (number, id, kind, account, slug, heads, deleted, tips, era, void_count, card_count,
+        account_number)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT number FROM account_v1 WHERE id = ?))"""
+_UPSERT_RECORD = f"""{_INSERT_RECORD}
     ON CONFLICT (id) DO UPDATE SET heads = excluded.heads, deleted = excluded.deleted,
     tips = excluded.tips, era = excluded.era, void_count = excluded.void_count,
     card_count = excluded.card_count"""
@@ -74,6 +79,7 @@ _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM recor
 _UPSERT_LAST_N = """
     INSERT INTO meta_v1 (key, value) VALUES ('last_n', ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_OPERATION = int(ItemKind.OPERATION)
 PAGE_COUNT_MAX = 4096
 """Items in a page of the log: what one answer can carry."""
 _OPERATIONS = f"SELECT raw FROM item_v1 WHERE {OF_RECORD} ORDER BY n"  # noqa: S608 - ours
@@ -100,6 +106,7 @@ class SqliteStorage:
         self._database = database
         self._epoch = _epoch_of(database, path)
         self._last_n = _last_n_of(database, path)
+        self._last_number = _last_number_of(database, path)
         self._views = SearchViews(database, path, CardShelf(self, RegistryRules().seed_of))
 
     @property
@@ -123,9 +130,7 @@ class SqliteStorage:
 
     def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
         """Return those of `ids` that are operations in the store."""
-        rows = self._by_ids(
-            "SELECT raw FROM item_v1", list(ids), f"AND kind = {int(ItemKind.OPERATION)}"
-        )
+        rows = self._by_ids("SELECT raw FROM item_v1", list(ids), f"AND kind = {_OPERATION}")
         found = (parse_operation(unpack_item(raw), self.network) for (raw,) in rows)
         return {operation.id: operation for operation in found}
 
@@ -163,7 +168,7 @@ class SqliteStorage:
 
     def records_of(self, account: AccountId) -> list[RecordId]:
         """Return every record of an account, those that do not show among them."""
-        rows = self._all("SELECT id FROM record_v1 WHERE account = ? ORDER BY number", account)
+        rows = self._all(_RECORDS_OF, account)
         return [RecordId(id_) for (id_,) in rows]
 
     def account(self, account: AccountId) -> Account | None:
@@ -261,19 +266,21 @@ class SqliteStorage:
         n = self._last_n
         database = self._database
         with transaction(database, self.path):
-            # Records first: their items carry the records' numbers.
-            database.executemany(_UPSERT_RECORD, map(_record_row, commit.changes))
-            database.executemany(_INSERT_ITEM, _item_rows(n + 1, commit.admissions))
+            # In this order: records carry their accounts' numbers, and items their records'.
+            for admission in commit.admissions:
+                if isinstance(admission.subject, Entry):
+                    self._enter(admission.subject)
+            numbers = self._write_records(commit.changes)
+            database.executemany(_INSERT_ITEM, _item_rows(n + 1, commit.admissions, numbers))
             for admission in commit.admissions:
                 if isinstance(admission.subject, Slot):
                     self._stand(admission.item, admission.subject)
-                elif isinstance(admission.subject, Entry):
-                    self._enter(admission.subject)
             database.executemany(_INSERT_STALE, _stale_rows(commit))
             self._unprune(commit.unpruned)
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
+        self._last_number += len(numbers)
 
     def project(self, count_max: int) -> bool:
         """Bring at most so many operations into the search views; whether more are left."""
@@ -282,6 +289,16 @@ class SqliteStorage:
     def rebuild_views(self) -> None:
         """Empty the search views; `project` fills them again from the log."""
         self._views.rebuild()
+
+    def _write_records(self, changes: Sequence[RecordChange]) -> dict[RecordId, int]:
+        """Write the states of records; return the numbers of those that are new."""
+        new = [change for change in changes if change.is_new]
+        numbers = {change.record: n for n, change in enumerate(new, self._last_number + 1)}
+        rows = [_record_row(numbers[change.record], change) for change in new]
+        self._database.executemany(_INSERT_RECORD, rows)
+        rows = [_record_row(None, change) for change in changes if not change.is_new]
+        self._database.executemany(_UPSERT_RECORD, rows)
+        return numbers
 
     def _enter(self, entry: Entry) -> None:
         """Add an account, or an entry to one."""
@@ -380,27 +397,35 @@ def _stale_rows(commit: Commit) -> list[tuple[bytes]]:
     return [(change.record,) for change in commit.changes if change.record not in written]
 
 
-def _item_rows(first_n: int, admissions: Iterable[Admission]) -> Iterator[tuple[object, ...]]:
+def _item_rows(
+    first_n: int, admissions: Iterable[Admission], numbers: Mapping[RecordId, int]
+) -> Iterator[tuple[object, ...]]:
     for n, admission in enumerate(admissions, first_n):
         item, subject = admission.item, admission.subject
-        record = subject.record if isinstance(subject, Operation) else None
-        yield n, item.id, int(item.kind), record, item.raw, record
+        if isinstance(subject, Operation):
+            record = subject.record
+            yield n, item.id, _OPERATION, record, item.raw, numbers.get(record), record
+        else:
+            yield n, item.id, int(item.kind), None, item.raw, None, None
 
 
-def _record_row(change: RecordChange) -> tuple[object, ...]:
+def _record_row(number: int | None, change: RecordChange) -> tuple[object, ...]:
     operation, register = change.operation, change.register
-    is_plain = register.heads == tuple(sorted(register.facts))
+    facts = register.facts
+    is_plain = register.heads == (facts if len(facts) < 2 else tuple(sorted(facts)))
     return (
+        number,
         change.record,
         int(operation.kind),
         operation.account,
         operation.slug,
-        b"".join(register.facts),
+        b"".join(facts),
         int(register.deleted),
         None if is_plain else b"".join(register.heads),
         register.era,
         register.void_count,
         register.card_count,
+        operation.account,
     )
 
 
@@ -423,3 +448,9 @@ def _last_n_of(database: sqlite3.Connection, path: Path | str) -> int:
             "SELECT value FROM meta_v1 WHERE key = 'last_n'"
         ).fetchone()
     return max(row[0] or 0, kept[0] if kept else 0)
+
+
+def _last_number_of(database: sqlite3.Connection, path: Path | str) -> int:
+    with storage_faults(path):
+        row: tuple[int | None] = database.execute("SELECT max(number) FROM record_v1").fetchone()
+    return row[0] or 0

@@ -113,9 +113,9 @@ def winners_folded() -> Iterator[None]:
             shows = None if before is None else before.register.winner
             if shows in change.register.conflicts:
                 others = tuple(sorted({*change.register.facts} - {shows}))
-                kept = replace(change.register, winner=shows, conflicts=others,
+                kept = change.register._replace(winner=shows, conflicts=others,
                                deleted=before.register.deleted)  # fmt: skip
-                change = replace(change, operation=before.operation, register=kept)
+                change = change._replace(operation=before.operation, register=kept)
             changes.append(change)
         return tuple(changes)
 
@@ -181,7 +181,7 @@ def follow_forgets_keep_lists() -> Iterator[None]:
 def unknown_types_endorse_nothing_when_followed() -> Iterator[None]:
     def early(heads: Heads, operation: Operation, standing: Standing) -> Heads | None:
         if operation.type is OperationType.UNKNOWN and operation.era == heads.era:
-            return replace(heads, void_count=heads.void_count + 1)
+            return heads._replace(void_count=heads.void_count + 1)
         return follow(heads, operation, standing)
 
     with swapped((crdt.replica, "follow", early)):
@@ -288,7 +288,7 @@ def rights_of_today() -> Iterator[None]:
 
     def check(operation: Operation, account: Account) -> None:
         end = account.trunk[-1].id
-        honest(replace(operation, account_heads=(end,)), account)
+        honest(operation._replace(account_heads=(end,)), account)
 
     with swapped((crdt.causes, "check_authority", check)):
         yield
@@ -332,8 +332,9 @@ def canonical_form_unchecked() -> Iterator[None]:
             raise crdt.MalformedBytes("not msgpack") from error
         return crdt.array(value, "the whole")
 
-    with swapped(*((one, "decode", lenient) for one in
-                   (crdt.items, crdt.operations, crdt.entries))):  # fmt: skip
+    with swapped((crdt.items, "decode_loosely", lenient), (crdt.operations, "decode", lenient),
+                 (crdt.operations, "decode_loosely", lenient),
+                 (crdt.entries, "decode", lenient)):  # fmt: skip
         yield
 
 
@@ -362,7 +363,7 @@ def depth_believed() -> Iterator[None]:
 
     def check(operation: Operation, predecessors: Collection[Operation]) -> None:
         depth = 1 + max((one.depth for one in predecessors), default=0)
-        honest(replace(operation, depth=depth), predecessors)
+        honest(operation._replace(depth=depth), predecessors)
 
     with swapped((crdt.causes, "_check_place", check)):
         yield
@@ -452,7 +453,7 @@ def eras_mixed() -> Iterator[None]:
     honest = crdt.causes._check_place
 
     def check(operation: Operation, predecessors: Collection[Operation]) -> None:
-        alike = [replace(one, era=operation.era, type=OperationType.PUT) for one in predecessors]
+        alike = [one._replace(era=operation.era, type=OperationType.PUT) for one in predecessors]
         honest(operation, alike)
 
     with swapped((crdt.causes, "_check_place", check)):

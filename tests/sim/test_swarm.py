@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -308,7 +307,7 @@ def test_an_item_in_other_bytes_is_noticed() -> None:
     disk = swarm.nodes[N0].disk
     check_safety(swarm, watch)
     (n,) = (n for n, item in disk.items.items() if item.id == put.id)
-    disk.items[n] = replace(put, raw=b"\xdc\x00\x05" + put.raw[1:])
+    disk.items[n] = put._replace(raw=b"\xdc\x00\x05" + put.raw[1:])
     with pytest.raises(Violation, match="unauthentic"):
         check_safety(swarm, Watch(watch.signed, watch.people))
 
@@ -330,7 +329,7 @@ def test_equal_sets_that_show_different_states_are_noticed() -> None:
     check_safety(swarm)
     records = swarm.nodes[N1].disk.records
     change = records[ANN.record()]
-    records[ANN.record()] = replace(change, register=replace(change.register, deleted=True))
+    records[ANN.record()] = change._replace(register=change.register._replace(deleted=True))
     with pytest.raises(Violation, match="divergence"):
         check_safety(swarm)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +96,7 @@ def dense(number: int, last: bytes, *table: bytes, text: str = "") -> Written:
 
 
 def _as_card(one: Operation, body: bytes) -> Operation:
-    return replace(one, type=OperationType.CARD, body_bytes=len(body), key=PublicKey(b"k" * 32))
+    return one._replace(type=OperationType.CARD, body_bytes=len(body), key=PublicKey(b"k" * 32))
 
 
 def test_what_comes_when_a_card_is_full_is_read_as_far_as_its_table() -> None:
