@@ -22,7 +22,6 @@ from registry.fields import (
 )
 from registry.resources import ModelResourceRequirements, capacity_problems, resource_problems
 from registry.shared import Record
-from registry.weights import weights_bytes_min
 
 MODEL_TYPES = frozenset(get_args(ModelTypeName))
 MODEL_FRAMEWORKS = frozenset(get_args(ModelFrameworkName))
@@ -58,14 +57,9 @@ class AIModel(Record):
                 found += kind_problems(field, value, known)
         found += resource_problems(self.resource_requirements)
         if self.parameters and self.quantization is not None:
-            quantization = plain(self.quantization)
-            weights = weights_bytes_min(self.parameters, quantization)
-            if weights is not None:
-                found += capacity_problems(
-                    self.resource_requirements,
-                    weights,
-                    f"{self.parameters} parameters in {quantization}",
-                )
+            found += capacity_problems(
+                self.resource_requirements, self.parameters, plain(self.quantization)
+            )
         return found
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from registry.errors import Problem
 from registry.fields import U32_MAX, Closed
+from registry.weights import weights_bytes_min
 
 VCPU_MAX = 1024
 MEMORY_MB_MAX = 16 * 1024 * 1024
@@ -75,17 +76,20 @@ def resource_problems(given: ResourceRequirements) -> Iterator[Problem]:
 
 
 def capacity_problems(
-    given: ModelResourceRequirements, weights: int, what: str
+    given: ModelResourceRequirements, parameters: int, quantization: str | None
 ) -> Iterator[Problem]:
-    """Yield which minimums cannot even hold `weights` bytes, which are those of `what`."""
+    """Yield which minimums cannot even hold the weights (registry/weights.py, no other term)."""
+    weights = weights_bytes_min(parameters, quantization)
+    if weights is None or not parameters:
+        return
     if given.requires_gpu:
         memory = ("min_vram_gb", given.min_vram_gb, GB)
     else:
         memory = ("min_memory_mb", given.min_memory_mb, MB)
     for name, least, unit in (memory, ("min_disk_gb", given.min_disk_gb, GB)):
         if least is not None and least * unit < weights:
-            needed = f"at least {-(-weights // unit)}"
-            yield _problem(name, least, f"{what} are {weights} bytes of weights; {needed}")
+            what = f"{parameters} parameters in {quantization} are {weights} bytes of weights"
+            yield _problem(name, least, f"{what}; at least {-(-weights // unit)}")
 
 
 def _problem(name: str, value: Any, message: str) -> Problem:
