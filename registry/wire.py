@@ -106,9 +106,8 @@ def decode_record(kind: RecordKind, body: bytes) -> AIModel | AIAgent:
     read: list[int] = []
     try:
         for at, name, read_array in _READERS[kind]:
-            value = values[at]
-            if value and type(value) is tuple:
-                given[name] = read_array(value)
+            if values[at] and type(values[at]) is tuple:
+                given[name] = read_array(values[at])
                 read.append(at)
         record: AIModel | AIAgent = validated(given)
     except MalformedBytes as error:
