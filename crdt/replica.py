@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from crdt.accounts import Account, Standing
 from crdt.caches import WeighedCache
@@ -40,6 +41,9 @@ from crdt.ports import (
 from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
 
+if TYPE_CHECKING:
+    from crdt.reconcile.idset import IdSet
+
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
 ACCOUNT_CACHE_WEIGHT_MAX = 1_048_576
@@ -71,6 +75,16 @@ class Replica:
         self._accounts_weight = 0
         self._layouts: LayoutCache = WeighedCache(LAYOUT_CACHE_WEIGHT_MAX)
         self._links: WeighedCache[OperationId, Link] = WeighedCache(LINK_CACHE_WEIGHT_MAX)
+        self._ids: IdSet | None = None
+
+    @property
+    def ids(self) -> IdSet:
+        """Everything that need not be fetched (`seen`), by ids: read once, then kept in step."""
+        if self._ids is None:
+            from crdt.reconcile.idset import IdSet  # brings numpy, which few commands need
+
+            self._ids = IdSet(self.storage.all_ids())
+        return self._ids
 
     def accept(
         self,
@@ -120,6 +134,8 @@ class Replica:
         finally:
             self.pending.forget(LOCAL)
         self._remember(batch)
+        if unpruned:
+            self._ids = None
         return Accepted(
             batch.settled(outcomes),
             admitted,
@@ -228,6 +244,9 @@ class Replica:
         """Take over what a committed batch has made of the accounts."""
         for account in batch.accounts.values():
             self._keep_account(account)
+        if self._ids is not None:
+            self._ids.discard(batch.superseded)
+            self._ids.add(batch.admissions)
 
 
 class _Batch:
@@ -239,6 +258,7 @@ class _Batch:
     def __init__(self, replica: Replica, ids: set[ItemId]) -> None:
         self.admissions: dict[ItemId, Admission] = {}
         self.accounts: dict[AccountId, Account] = {}
+        self.superseded: list[ItemId] = []
         self._replica = replica
         self._storage = replica.storage
         self._known = replica.storage.known(ids)
@@ -438,6 +458,8 @@ class _Batch:
             return False
         if mine is not None:
             del self.admissions[mine[1]]
+        elif standing is not None:
+            self.superseded.append(standing.id)
         self.admissions[item.id] = Admission(item, slot)
         self._standing[slot.slot] = (SlotStanding(slot.rank, item.id), item.id)
         return True

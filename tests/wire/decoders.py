@@ -32,20 +32,33 @@ from crdt import (
 from crdt.cards import edit_card
 from crdt.cards.updates import parse_update
 from crdt.frames import (
+    AskSketch,
     CatchUp,
     CatchUpMode,
+    Compare,
     Fetch,
+    Held,
+    Pick,
     check_item,
     decode_caught_up,
+    decode_compared,
     decode_fetched,
     decode_gossip,
+    decode_picked,
     decode_request,
+    decode_sketched,
     encode_caught_up,
+    encode_compared,
     encode_fetched,
     encode_have,
     encode_ops,
+    encode_picked,
     encode_request,
+    encode_sketched,
 )
+from crdt.reconcile.idset import IdSet
+from crdt.reconcile.keys import comparison_key
+from crdt.reconcile.sketches import apart, shorts_of, sketch, unpack_cells
 from inference import check_advert
 from node.api.account_views import ItemsRequest
 from node.api.accounts import _items
@@ -98,6 +111,7 @@ from tests.royalties.parties import EPOCH, call, lane, order, ticket
 from tests.wire.town import Town
 from tests.writers import NETWORK, NOW_S, key_of
 
+COMPARISON = comparison_key(NETWORK, b"n" * 16, b"m" * 16)
 TABLE = encode_table([(5, bytes(32))])
 
 
@@ -119,7 +133,7 @@ def decoders_of(town: Town) -> list[Decoder]:
     """Every decoder there is; the order is part of a seed's meaning."""
     return [
         *_items_and_bodies(town), *_cards(town), *_frames(town), *_money(town), *_edges(town),
-        *_live(),
+        *_live(), *_comparisons(town),
     ]  # fmt: skip
 
 
@@ -183,6 +197,10 @@ def _frames(town: Town) -> list[Decoder]:
             (
                 encode_request(Fetch(tuple(ids)), NETWORK),
                 encode_request(CatchUp(b"e" * 16, 7, CatchUpMode.IDS), NETWORK),
+                encode_request(Compare(b"n" * 16), NETWORK),
+                encode_request(AskSketch(b"n" * 16, b"s" * 128), NETWORK),
+                encode_request(AskSketch(b"n" * 16, b"", 20, 38), NETWORK),
+                encode_request(Pick(b"n" * 16, (7, 2**63)), NETWORK),
             ),
         ),
         Decoder(
@@ -335,3 +353,34 @@ def _some_parts(town: Town) -> list[CardPart]:
     )  # fmt: skip
     key = town.shelf._source.card_key(record)
     return list(town.shelf._document(record, key, None).parts)
+
+
+def taken_apart(shorts: Any, raw: bytes) -> object:
+    """What an asker does with cells."""
+    theirs = unpack_cells(raw)
+    return apart(sketch(shorts, COMPARISON, len(theirs)), theirs, COMPARISON)
+
+
+def _comparisons(town: Town) -> list[Decoder]:
+    raws = [item.raw for item in town.items]
+    held = Held(b"e" * 16, 99, 90, b"d" * 16)
+    shorts = shorts_of(IdSet(b"".join(item.id for item in town.items)).rows(), COMPARISON)
+    cells = sketch(shorts[1:], COMPARISON, 30)
+    return [
+        Decoder(
+            "comparison", lambda raw: decode_compared(raw, NETWORK),
+            (encode_compared(b"m" * 16, held, NETWORK),),
+        ),
+        Decoder(
+            "sketch", lambda raw: decode_sketched(raw, NETWORK),
+            (encode_sketched(held, cells.pack(), NETWORK),),
+        ),
+        Decoder(
+            "sketch's cells", lambda raw: taken_apart(shorts, raw),
+            (cells.pack(), sketch(shorts[5:], COMPARISON, 30).pack()),
+        ),
+        Decoder(
+            "picked items", lambda raw: decode_picked(raw, NETWORK),
+            (encode_picked(raws[:4], [7, 8], NETWORK),),
+        ),
+    ]  # fmt: skip
