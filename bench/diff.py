@@ -14,18 +14,9 @@ from typing import Any
 import numpy as np
 
 from crdt import NetworkId, PeerId, sha3
-from crdt.frames import (
-    AskSketch,
-    Compare,
-    Held,
-    Pick,
-    RequestFrame,
-    decode_request,
-    encode_compared,
-    encode_request,
-    encode_sketched,
-)
+from crdt.frames import RequestFrame, decode_request, encode_request
 from crdt.reconcile.comparing import Answers, Comparison
+from crdt.reconcile.frames import AskSketch, Compare, Held, Pick, encode_compared, encode_sketched
 from crdt.reconcile.idset import IdSet
 
 NETWORK = NetworkId(sha3(b"bench"))

@@ -94,7 +94,8 @@ from crdt.events import (
     Settled,
     WakeAt,
 )
-from crdt.frames import ANSWER_FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, Verdict, check_gossip
+from crdt.frames import GOSSIP_BYTES_MAX, Verdict, check_gossip
+from crdt.framing import ANSWER_FRAME_BYTES_MAX
 from crdt.ids import (
     AccountId,
     ItemId,

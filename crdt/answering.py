@@ -8,23 +8,25 @@ from blake3 import blake3
 
 from crdt.budgets import TokenBucket
 from crdt.frames import (
-    ANSWER_BYTES_MAX,
     ANSWER_ID_COUNT_MAX,
-    AskSketch,
     CatchUp,
     CatchUpMode,
-    Compare,
     Fetch,
-    Held,
-    Pick,
     RequestFrame,
     encode_caught_up,
-    encode_compared,
     encode_fetched,
+)
+from crdt.framing import ANSWER_BYTES_MAX
+from crdt.ids import PeerId
+from crdt.reconcile.frames import (
+    AskSketch,
+    Compare,
+    Held,
+    Pick,
+    encode_compared,
     encode_picked,
     encode_sketched,
 )
-from crdt.ids import PeerId
 from crdt.replica import Replica
 
 if TYPE_CHECKING:

@@ -1,46 +1,45 @@
 """Frames: every byte that two replicas exchange, and the judgement that needs the bytes alone.
 
 Gossip carries `ops` (whole items) and `have` (ids of items too big, or too many, to gossip).
-Requests and their answers carry cursor catch-up, fetch by id, and comparison (`crdt/reconcile`):
-whether both hold the same, a sketch of it, and items by the short ids that the sketch gave. Every
-frame is one canonical array that starts with its tag, the wire version and the network.
+Requests and their answers carry cursor catch-up and fetch by id; those of a comparison are in
+`crdt/reconcile/frames.py`. Every frame is one canonical array that starts with its tag, the wire
+version and the network.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from crdt.entries import open_entry
-from crdt.errors import MalformedBytes, RemoteFault, WrongNetwork
+from crdt.errors import MalformedBytes, RemoteFault
+from crdt.framing import (
+    ANSWER_FRAME_BYTES_MAX,
+    EPOCH_BYTES,
+    FETCH_COUNT_MAX,
+    REQUEST_BYTES_MAX,
+    VERSION,
+    UnknownVersion,
+    ids_in,
+    items_in,
+    not_empty,
+    open_frame,
+)
 from crdt.ids import ItemId, NetworkId
-from crdt.items import ITEM_BYTES_MAX, Item, ItemKind, unpack_item
+from crdt.items import Item, ItemKind
 from crdt.operations import open_operation
-from crdt.reconcile.keys import CELL_COUNT_MAX, DIGEST_BYTES, NONCE_BYTES, SIGNS_BYTES
-from crdt.wire import array, decode, encode, field, fixed_bytes, natural
+from crdt.reconcile.frames import AskSketch, Compare, Pick, encode_question, question_in
+from crdt.wire import encode, field, fixed_bytes, natural
 
-T = TypeVar("T")
-
-VERSION = 0
 GOSSIP_BYTES_MAX = 60 * 1024
 """Under the 64 KiB that gossipsub passes on safely (node/network/guards.py)."""
-ANSWER_BYTES_MAX = 256 * 1024
-"""The items of one answer stop here; framing and one last big item come on top."""
-ANSWER_FRAME_BYTES_MAX = ANSWER_BYTES_MAX + ITEM_BYTES_MAX + 64 * 1024
-"""What a requester lets a peer send for one request; asserted to fit a 1 MiB stream frame."""
-REQUEST_BYTES_MAX = 64 * 1024
 OPS_COUNT_MAX = 512
 HAVE_COUNT_MAX = 1024
-FETCH_COUNT_MAX = 1024
 ANSWER_ID_COUNT_MAX = 4096
 ANSWER_ITEM_COUNT_MAX = 4096
-EPOCH_BYTES = 16
 
-assert ANSWER_FRAME_BYTES_MAX <= 1024 * 1024
-assert FETCH_COUNT_MAX * 34 + 128 <= REQUEST_BYTES_MAX
 assert HAVE_COUNT_MAX * 34 + 128 <= GOSSIP_BYTES_MAX
 
 
@@ -108,79 +107,6 @@ class Fetched:
     absent: tuple[ItemId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """Request: a digest of all you hold, under a key that is half mine."""
-
-    nonce: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AskSketch:
-    """Request: a sketch of all you hold.
-
-    Attributes:
-        nonce: As in the `Compare` before; the answerer's follows from it.
-        signs: Of the asker's set, which tell how many cells are needed; empty when it says so.
-        first: Cells that the asker has already.
-        count: Up to which cell to go; 0 when the signs say so.
-    """
-
-    nonce: bytes
-    signs: bytes
-    first: int = 0
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """Request: the items with these short ids, under the key of a comparison."""
-
-    nonce: bytes
-    shorts: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What an answerer held at one moment.
-
-    Attributes:
-        epoch: Its store.
-        last_n: Its newest arrival: the cursor of whoever has all of it.
-        count: Ids it held or has dropped.
-        digest: Of all of these, under the comparison's key.
-    """
-
-    epoch: bytes
-    last_n: int
-    count: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Answer to `Compare`: its half of the key, and what it holds."""
-
-    nonce: bytes
-    held: Held
-
-
-@dataclass(frozen=True, slots=True)
-class Sketched:
-    """Answer to `AskSketch`: cells of what it holds now; none when there is too much to tell."""
-
-    held: Held
-    cells: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """Answer to `Pick`: some of the items, in any order, and the short ids it has no item for."""
-
-    items: tuple[Item, ...]
-    absent: tuple[int, ...]
-
-
 GossipFrame: TypeAlias = Ops | Have
 RequestFrame: TypeAlias = CatchUp | Fetch | Compare | AskSketch | Pick
 
@@ -220,12 +146,6 @@ def check_item(item: Item, network: NetworkId) -> None:
         open_operation(item, network)
     elif item.kind is ItemKind.ACCOUNT:
         open_entry(item, network)
-
-
-class UnknownVersion(RemoteFault):
-    """A frame of a wire version we do not speak."""
-
-    code = "unknown-wire-version"
 
 
 def encode_ops(items: Sequence[Item], network: NetworkId) -> bytes:
@@ -277,11 +197,11 @@ def decode_gossip(raw: bytes, network: NetworkId) -> GossipFrame:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=GOSSIP_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=GOSSIP_BYTES_MAX)
     if tag == "ops" and len(rest) == 1:
-        return Ops(_not_empty(_items(rest[0], OPS_COUNT_MAX), "ops"))
+        return Ops(not_empty(items_in(rest[0], OPS_COUNT_MAX), "ops"))
     if tag == "have" and len(rest) == 1:
-        return Have(_not_empty(_ids(rest[0], HAVE_COUNT_MAX), "have"))
+        return Have(not_empty(ids_in(rest[0], HAVE_COUNT_MAX), "have"))
     raise MalformedBytes(f"gossip frame {tag[:20]!r} of {len(rest)} fields is unknown")
 
 
@@ -292,14 +212,7 @@ def encode_request(frame: RequestFrame, network: NetworkId) -> bytes:
         return encode(["fetch", VERSION, network, list(frame.ids)])
     if isinstance(frame, CatchUp):
         return encode(["after", VERSION, network, frame.epoch, frame.after_n, int(frame.mode)])
-    if isinstance(frame, Compare):
-        return encode(["compare", VERSION, network, frame.nonce])
-    if isinstance(frame, AskSketch):
-        return encode(
-            ["sketch", VERSION, network, frame.nonce, frame.signs, frame.first, frame.count]
-        )
-    assert 0 < len(frame.shorts) <= FETCH_COUNT_MAX
-    return encode(["pick", VERSION, network, frame.nonce, _packed_shorts(frame.shorts)])
+    return encode_question(frame, network)
 
 
 def decode_request(raw: bytes, network: NetworkId) -> RequestFrame:
@@ -308,27 +221,18 @@ def decode_request(raw: bytes, network: NetworkId) -> RequestFrame:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=REQUEST_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=REQUEST_BYTES_MAX)
     if tag == "fetch" and len(rest) == 1:
-        return Fetch(_not_empty(_ids(rest[0], FETCH_COUNT_MAX), "fetch"))
+        return Fetch(not_empty(ids_in(rest[0], FETCH_COUNT_MAX), "fetch"))
     if tag == "after" and len(rest) == 3:
         epoch = field(rest[0], bytes, "epoch")
         if len(epoch) not in {0, EPOCH_BYTES}:
             raise MalformedBytes(f"epoch of {len(epoch)} bytes; it has {EPOCH_BYTES} or none")
         mode = natural(rest[2], "catch-up mode", maximum=max(CatchUpMode))
         return CatchUp(epoch, natural(rest[1], "cursor"), CatchUpMode(mode))
-    if tag == "compare" and len(rest) == 1:
-        return Compare(_nonce(rest[0]))
-    if tag == "sketch" and len(rest) == 4:
-        signs = field(rest[1], bytes, "signs")
-        first = natural(rest[2], "first cell", maximum=CELL_COUNT_MAX - 1)
-        count = natural(rest[3], "cells", maximum=CELL_COUNT_MAX)
-        if (count <= first) if count else (len(signs) != SIGNS_BYTES or first):
-            raise MalformedBytes(f"a sketch with {len(signs)} bytes of signs, {first} to {count}")
-        return AskSketch(_nonce(rest[0]), signs, first, count)
-    if tag == "pick" and len(rest) == 2:
-        shorts = _not_empty(_shorts(rest[1], FETCH_COUNT_MAX), "pick")
-        return Pick(_nonce(rest[0]), shorts)
+    question = question_in(tag, rest)
+    if question is not None:
+        return question
     raise MalformedBytes(f"request frame {tag[:20]!r} of {len(rest)} fields is unknown")
 
 
@@ -352,7 +256,7 @@ def decode_caught_up(raw: bytes, network: NetworkId) -> CaughtUp:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
     if tag != "page" or len(rest) != 6:
         raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where a catch-up answer is due")
     return CaughtUp(
@@ -360,8 +264,8 @@ def decode_caught_up(raw: bytes, network: NetworkId) -> CaughtUp:
         next_n=natural(rest[1], "cursor"),
         last_n=natural(rest[2], "last arrival"),
         done=field(rest[3], bool, "done"),
-        items=_items(rest[4], ANSWER_ITEM_COUNT_MAX),
-        ids=_ids(rest[5], ANSWER_ID_COUNT_MAX),
+        items=items_in(rest[4], ANSWER_ITEM_COUNT_MAX),
+        ids=ids_in(rest[5], ANSWER_ID_COUNT_MAX),
     )
 
 
@@ -376,131 +280,11 @@ def decode_fetched(raw: bytes, network: NetworkId) -> Fetched:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
     if tag != "items" or len(rest) != 2:
         raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where a fetch answer is due")
-    return Fetched(_items(rest[0], FETCH_COUNT_MAX), _ids(rest[1], FETCH_COUNT_MAX))
-
-
-def encode_compared(nonce: bytes, held: Held, network: NetworkId) -> bytes:
-    """Return the answer to a comparison."""
-    return encode(["compared", VERSION, network, nonce, *_held_fields(held)])
-
-
-def decode_compared(raw: bytes, network: NetworkId) -> Compared:
-    """Return the answer in `raw`.
-
-    Raises:
-        MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
-    """
-    tag, rest = _open(raw, network, bytes_max=REQUEST_BYTES_MAX)
-    if tag != "compared" or len(rest) != 5:
-        raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where a comparison is due")
-    return Compared(_nonce(rest[0]), _held(rest[1:]))
-
-
-def encode_sketched(held: Held, cells: bytes, network: NetworkId) -> bytes:
-    """Return the answer to the wish for a sketch."""
-    return encode(["sketched", VERSION, network, *_held_fields(held), cells])
-
-
-def decode_sketched(raw: bytes, network: NetworkId) -> Sketched:
-    """Return the answer in `raw`; its cells are not looked into.
-
-    Raises:
-        MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
-    """
-    tag, rest = _open(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
-    if tag != "sketched" or len(rest) != 5:
-        raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where a sketch is due")
-    return Sketched(_held(rest[:4]), field(rest[4], bytes, "cells"))
-
-
-def encode_picked(raws: Sequence[bytes], absent: Sequence[int], network: NetworkId) -> bytes:
-    """Return the answer to a pick."""
-    return encode(["picked", VERSION, network, list(raws), _packed_shorts(absent)])
-
-
-def decode_picked(raw: bytes, network: NetworkId) -> Picked:
-    """Return the answer in `raw`; its items are decoded and not judged.
-
-    Raises:
-        MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
-    """
-    tag, rest = _open(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
-    if tag != "picked" or len(rest) != 2:
-        raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where picked items are due")
-    return Picked(_items(rest[0], FETCH_COUNT_MAX), _shorts(rest[1], FETCH_COUNT_MAX))
+    return Fetched(items_in(rest[0], FETCH_COUNT_MAX), ids_in(rest[1], FETCH_COUNT_MAX))
 
 
 _OPS_ROOM = GOSSIP_BYTES_MAX - 64
 """64 covers the array heads, the tag, the version and the network id."""
-
-
-def _open(raw: bytes, network: NetworkId, *, bytes_max: int) -> tuple[str, tuple[Any, ...]]:
-    """Return a frame's tag and the fields after its network."""
-    parts = decode(raw, bytes_max=bytes_max)
-    if len(parts) < 3:
-        raise MalformedBytes(f"a frame of {len(parts)} fields; it starts with three")
-    tag = field(parts[0], str, "frame tag")
-    version = natural(parts[1], "wire version")
-    if version != VERSION:
-        raise UnknownVersion(f"frame {tag[:20]!r} has wire version {version}; we speak {VERSION}")
-    if fixed_bytes(parts[2], 32, "network id") != network:
-        raise WrongNetwork(f"frame {tag[:20]!r} is for another network")
-    return tag, parts[3:]
-
-
-def _not_empty(things: tuple[T, ...], what: str) -> tuple[T, ...]:
-    if not things:
-        raise MalformedBytes(f"an empty {what!r} frame")
-    return things
-
-
-def _items(value: object, count_max: int) -> tuple[Item, ...]:
-    raws = array(value, "items")
-    if len(raws) > count_max:
-        raise MalformedBytes(f"{len(raws)} items; at most {count_max}")
-    return tuple(unpack_item(field(raw, bytes, "item")) for raw in raws)
-
-
-def _ids(value: object, count_max: int) -> tuple[ItemId, ...]:
-    raws = array(value, "ids")
-    if len(raws) > count_max:
-        raise MalformedBytes(f"{len(raws)} ids; at most {count_max}")
-    ids = tuple(ItemId(fixed_bytes(raw, 32, "id")) for raw in raws)
-    if any(a == b for a, b in itertools.pairwise(sorted(ids))):
-        raise MalformedBytes("an id is listed twice")
-    return ids
-
-
-def _nonce(value: object) -> bytes:
-    return fixed_bytes(value, NONCE_BYTES, "nonce")
-
-
-def _packed_shorts(shorts: Sequence[int]) -> bytes:
-    return b"".join(short.to_bytes(8, "little") for short in sorted(shorts))
-
-
-def _shorts(value: object, count_max: int) -> tuple[int, ...]:
-    """Return the short ids in a byte string: eight bytes each, little-endian, ascending."""
-    raw = field(value, bytes, "short ids")
-    if len(raw) % 8 or len(raw) > 8 * count_max:
-        raise MalformedBytes(f"short ids of {len(raw)} bytes; 8 each, at most {count_max} of them")
-    shorts = tuple(int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8))
-    if any(a >= b for a, b in itertools.pairwise(shorts)):
-        raise MalformedBytes("short ids are not ascending")
-    return shorts
-
-
-def _held_fields(held: Held) -> list[Any]:
-    return [held.epoch, held.last_n, held.count, held.digest]
-
-
-def _held(parts: tuple[Any, ...]) -> Held:
-    return Held(
-        fixed_bytes(parts[0], EPOCH_BYTES, "epoch"),
-        natural(parts[1], "last arrival"),
-        natural(parts[2], "count"),
-        fixed_bytes(parts[3], DIGEST_BYTES, "digest"),
-    )

@@ -4,6 +4,9 @@ With each peer it reads that peer's store from where it stopped: whole items whe
 everybody (from one peer at a time), only ids once somebody has brought it up to date. What items
 wait for is fetched by id. A peer's cursor moves only past what has been dealt with, and in the
 same commit, so a crash anywhere resumes and nothing is skipped.
+
+Longer than a module should be, because any step may change what the peers are asked next; what needs
+no peer is elsewhere (`answering`, `progress`, `outbox`, `reconcile`).
 """
 
 from __future__ import annotations
@@ -36,7 +39,6 @@ from crdt.events import (
     WakeAt,
 )
 from crdt.frames import (
-    FETCH_COUNT_MAX,
     CatchUp,
     CatchUpMode,
     CaughtUp,
@@ -48,6 +50,7 @@ from crdt.frames import (
     decode_request,
     encode_request,
 )
+from crdt.framing import FETCH_COUNT_MAX
 from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox

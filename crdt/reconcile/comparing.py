@@ -16,23 +16,23 @@ import numpy as np
 from blake3 import blake3
 
 from crdt.errors import MalformedBytes
-from crdt.frames import (
-    FETCH_COUNT_MAX,
+from crdt.frames import RequestFrame
+from crdt.framing import FETCH_COUNT_MAX
+from crdt.ids import ItemId, NetworkId, PeerId
+from crdt.items import Item
+from crdt.ports import Cursor
+from crdt.reconcile.frames import (
     AskSketch,
     Compare,
     Compared,
     Held,
     Pick,
     Picked,
-    RequestFrame,
     Sketched,
     decode_compared,
     decode_picked,
     decode_sketched,
 )
-from crdt.ids import ItemId, NetworkId, PeerId
-from crdt.items import Item
-from crdt.ports import Cursor
 from crdt.reconcile.idset import IdSet, Words, digest_of, id_at, merged, without
 from crdt.reconcile.keys import (
     CELL_COUNT_MAX,

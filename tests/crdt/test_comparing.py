@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from bench.diff import compare
 from crdt import ItemId, MalformedBytes, PeerId, sha3
-from crdt.frames import AskSketch, Compare, Held, Pick, decode_request, encode_request
+from crdt.frames import decode_request, encode_request
 from crdt.ids import NetworkId
 from crdt.reconcile.comparing import Answers, Comparison
+from crdt.reconcile.frames import AskSketch, Compare, Held, Pick
 from crdt.reconcile.idset import IdSet, digest_of, merged, without
 from crdt.reconcile.keys import CELL_COUNT_MAX, TooDifferent, comparison_key
 from crdt.reconcile.sketches import (

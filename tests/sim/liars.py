@@ -9,14 +9,11 @@ from crdt.frames import (
     MalformedBytes,
     decode_caught_up,
     decode_fetched,
-    decode_picked,
-    decode_sketched,
     encode_caught_up,
     encode_fetched,
-    encode_picked,
-    encode_sketched,
 )
 from crdt.ids import ItemId
+from crdt.reconcile.frames import decode_picked, decode_sketched, encode_picked, encode_sketched
 from crdt.wire import decode
 from tests.sim.mutations import mutated_frame
 from tests.writers import NETWORK, Writer

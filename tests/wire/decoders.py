@@ -32,28 +32,30 @@ from crdt import (
 from crdt.cards import edit_card
 from crdt.cards.updates import parse_update
 from crdt.frames import (
-    AskSketch,
     CatchUp,
     CatchUpMode,
-    Compare,
     Fetch,
-    Held,
-    Pick,
     check_item,
     decode_caught_up,
-    decode_compared,
     decode_fetched,
     decode_gossip,
-    decode_picked,
     decode_request,
-    decode_sketched,
     encode_caught_up,
-    encode_compared,
     encode_fetched,
     encode_have,
     encode_ops,
-    encode_picked,
     encode_request,
+)
+from crdt.reconcile.frames import (
+    AskSketch,
+    Compare,
+    Held,
+    Pick,
+    decode_compared,
+    decode_picked,
+    decode_sketched,
+    encode_compared,
+    encode_picked,
     encode_sketched,
 )
 from crdt.reconcile.idset import IdSet
