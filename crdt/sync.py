@@ -5,8 +5,8 @@ everybody (from one peer at a time), only ids once somebody has brought it up to
 wait for is fetched by id. A peer's cursor moves only past what has been dealt with, and in the
 same commit, so a crash anywhere resumes and nothing is skipped.
 
-Longer than a module should be, because any step may change what the peers are asked next; what needs
-no peer is elsewhere (`answering`, `progress`, `outbox`, `reconcile`).
+Longer than a module should be, because any step may change what the peers are asked next; what
+needs no peer is elsewhere (`answering`, `progress`, `outbox`, `reconcile`).
 """
 
 from __future__ import annotations
