@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from crdt.budgets import TokenBucket
-from crdt.frames import ANSWER_ID_COUNT_MAX
+from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp
 from crdt.ids import ItemId, PeerId
 from crdt.ports import Cursor
 
@@ -108,6 +108,7 @@ class PeerProgress:
     Attributes:
         due_ms: When it is asked again, while `phase` is idle.
         request: The catch-up request under way; 0 when there is none.
+        arrived: A page of whole items that is taken in after the next one has been asked for.
         page: The cursor after a page of ids whose items are still being fetched.
         fetch: The fetch under way, for `fetching`; 0 when there is none.
         wanted: What is to be fetched from it, in order, `fetching` among it.
@@ -126,6 +127,7 @@ class PeerProgress:
     phase: Phase = Phase.IDLE
     request: int = 0
     cursor: Cursor = START
+    arrived: CaughtUp | None = None
     page: Cursor | None = None
     page_done: bool = False
     page_new: bool = False

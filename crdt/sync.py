@@ -154,6 +154,8 @@ class SyncMachine:
         if self._bulk is not None and now_ms >= self._bulk_until_ms:
             self._end_bulk(self._bulk, now_ms)
         for peer in list(self._peers.values()):
+            if peer.arrived is not None:
+                effects += self._take_arrived(peer, now_ms)
             if peer.phase is Phase.IDLE and now_ms >= peer.due_ms:
                 effects += self._catch_up(peer, now_ms)
         effects += self._outbox.flush(now_ms)
@@ -240,16 +242,23 @@ class SyncMachine:
         if not is_fresh and self._bulk not in {None, peer.id}:
             return self._rest(peer, now_ms, self._bulk_until_ms - now_ms)
         peer.unread = False
-        if is_fresh:
-            peer.phase, mode = Phase.IDS, CatchUpMode.IDS
-        else:
-            peer.phase, mode = Phase.ITEMS, CatchUpMode.ITEMS
+        if not is_fresh:
+            peer.page_new = peer.page_new and peer.phase is Phase.ITEMS
+            peer.phase = Phase.ITEMS
             if self._bulk is None:
                 self._bulk = peer.id
                 self._bulk_until_ms = now_ms + self._limits.bulk_lease_ms
-        frame = CatchUp(peer.cursor.epoch, peer.cursor.n, mode)
+            return [self._ask_items(peer, peer.cursor)]
+        peer.phase = Phase.IDS
+        frame = CatchUp(peer.cursor.epoch, peer.cursor.n, CatchUpMode.IDS)
         peer.request = self._new_request()
         return [self._send(peer, peer.request, encode_request(frame, self._network))]
+
+    def _ask_items(self, peer: PeerProgress, cursor: Cursor) -> Effect:
+        """Ask for the page of whole items after a cursor, which may be ahead of the peer's."""
+        frame = CatchUp(cursor.epoch, cursor.n, CatchUpMode.ITEMS)
+        peer.request = self._new_request()
+        return self._send(peer, peer.request, encode_request(frame, self._network))
 
     def _should_prove(self, peer: PeerProgress, now_ms: int) -> bool:
         """Whether a peer that was read is to prove, once more, that nothing was missed."""
@@ -329,7 +338,15 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []  # late, or from before it was lost: nothing is owed
-        # A store that fails below leaves the peer idle and due: the same is asked for again.
+        # A store that fails leaves the peer idle and due: the same is asked for again.
+        effects = self._take_arrived(peer, now_ms)
+        if event.request not in {peer.request, peer.fetch}:
+            return effects  # what came before has changed what is to be done
+        return effects + self._on_due_answer(peer, event, now_ms)
+
+    def _on_due_answer(
+        self, peer: PeerProgress, event: AnswerReceived, now_ms: int
+    ) -> list[Effect]:
         is_fetch = event.request == peer.fetch
         try:
             if is_fetch:
@@ -361,19 +378,38 @@ class SyncMachine:
         cursor = Cursor(page.epoch, page.next_n)
         if peer.cursor.epoch not in {b"", page.epoch}:
             peer.unread = True  # its store is another one than we read: what does it hold?
-        effects: list[Effect] = []
-        if is_whole:
-            accepted = self._replica.accept(
-                page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
-            )
-            effects += self._after_items(accepted, now_ms)
-            if accepted.unpruned:
-                return effects
-            peer.cursor = cursor
-            effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
-            is_new = bool(accepted.admitted)
-            return effects + self._next_page(peer, now_ms, done=page.done, is_new=is_new)
-        return effects + self._on_ids(peer, page, cursor, now_ms)
+        if not is_whole:
+            return self._on_ids(peer, page, cursor, now_ms)
+        if page.done or peer.unread or not peer.page_new:
+            return self._on_items(peer, page, now_ms)
+        # The next page is on its way while this one is judged; taken in by the next heartbeat.
+        peer.arrived = page
+        return [self._ask_items(peer, cursor), WakeAt(now_ms)]
+
+    def _take_arrived(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
+        """Take in the page that came before the one that has been asked for."""
+        page, peer.arrived = peer.arrived, None
+        if page is None:
+            return []
+        try:
+            return self._on_items(peer, page, now_ms)
+        except Exception:
+            self._give_up(peer, now_ms)
+            raise
+
+    def _on_items(self, peer: PeerProgress, page: CaughtUp, now_ms: int) -> list[Effect]:
+        cursor = Cursor(page.epoch, page.next_n)
+        accepted = self._replica.accept(
+            page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
+        )
+        effects = self._after_items(accepted, now_ms)
+        if accepted.unpruned or self._peers.get(peer.id) is not peer:
+            return effects
+        peer.cursor, peer.page_new = cursor, bool(accepted.admitted)
+        effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
+        if peer.request:
+            return effects  # the next page is on its way already
+        return effects + self._next_page(peer, now_ms, done=page.done, is_new=peer.page_new)
 
     def _on_ids(
         self, peer: PeerProgress, page: CaughtUp, cursor: Cursor, now_ms: int
@@ -454,7 +490,7 @@ class SyncMachine:
         """Forget what a peer was asked for; its cursor has not moved, so nothing is lost."""
         peer.request = peer.fetch = 0
         peer.fetching = ()
-        peer.page = None
+        peer.arrived = peer.page = None
         peer.wanted.clear()
         if peer.comparison is not None:
             peer.comparison, peer.unread = None, False  # it cannot, or will not: by cursor then
@@ -494,7 +530,7 @@ class SyncMachine:
         self._bulk = None
         for peer in self._peers.values():
             peer.request = peer.fetch = 0
-            peer.comparison = None
+            peer.comparison = peer.arrived = None
             peer.cursor, peer.page, peer.fetching = START, None, ()
             peer.wanted.clear()
             peer.asked.clear()

@@ -580,15 +580,14 @@ def pages_skipped() -> Iterator[None]:
     node_count=2,
 )
 def cursors_moved_on_a_failed_commit() -> Iterator[None]:
-    honest = crdt.sync.SyncMachine._on_page
+    honest = crdt.sync.SyncMachine._on_items
 
-    def on_page(self: Any, peer: Any, raw: bytes, now_ms: int) -> Any:
-        page = crdt.sync.decode_caught_up(raw, self._network)
+    def on_items(self: Any, peer: Any, page: Any, now_ms: int) -> Any:
         try:
-            return honest(self, peer, raw, now_ms)
+            return honest(self, peer, page, now_ms)
         except crdt.WorldFault:
             peer.cursor = crdt.Cursor(page.epoch, page.next_n)
             raise
 
-    with swapped((crdt.sync.SyncMachine, "_on_page", on_page)):
+    with swapped((crdt.sync.SyncMachine, "_on_items", on_items)):
         yield
