@@ -27,6 +27,10 @@ class Session:
         self.errors = ""
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return self.of("started")[0]["url"]
 
