@@ -23,7 +23,7 @@ from typing import Any, cast
 import structlog
 from rich.console import Console
 
-NAMES = ("ingest", "put", "card", "resolve", "join", "live", "relay", "fetch")
+NAMES = ("ingest", "put", "card", "resolve", "join", "live", "relay", "fetch", "hostile")
 RESULTS = Path(__file__).parent / "results"
 
 

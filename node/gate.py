@@ -10,8 +10,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,6 +23,17 @@ _logger = logging.getLogger(__name__)
 Factory = Callable[[], asyncio.Protocol]
 
 
+def _is_of_ours(line: logging.LogRecord) -> bool:
+    """Whether a line is not of bytes that are no HTTP, which aiohttp logs with a traceback each."""
+    error = line.exc_info[1] if line.exc_info else None
+    return type(error).__module__ != "aiohttp.http_exceptions"
+
+
+SERVER_LOGGER = logging.getLogger("aiohttp.server")
+"""For aiohttp's servers: a stranger's garbage is no event, and must not fill a disk."""
+SERVER_LOGGER.addFilter(_is_of_ours)
+
+
 @dataclass(frozen=True, slots=True)
 class GateLimits:
     """Bounds of one port.
@@ -31,11 +42,14 @@ class GateLimits:
         count_max: Connections at once, those in their TLS handshake among them.
         address_count_max: Of them from one address; 0 for no such bound.
         head_s: From accept until the head of the first request is whole.
+        body_bytes_max: Of the bodies under way, all together: they lie in memory before it is known
+            whose they are.
     """
 
     count_max: int
     address_count_max: int = 0
     head_s: float = 10.0
+    body_bytes_max: int = 32 << 20
 
 
 class _Held:
@@ -63,13 +77,16 @@ class Gate:
 
     A connection waits from its start until the head of a request has arrived, and again when that
     is answered. When all places are taken, whoever waits longest goes: so those who only hold
-    places keep nobody out, and those who are being served are never cut off for a newcomer.
+    places keep nobody out, and those who are being served are never cut off for a newcomer. When
+    the bodies under way are too much together, the one with most of it goes.
     """
 
     def __init__(self, limits: GateLimits) -> None:
         self._limits = limits
         self._held: dict[_Held, None] = {}
         self._waiting: dict[_Held, None] = {}  # longest first
+        self._reading: dict[_Held, int] = {}  # bytes of a body
+        self._reading_bytes = 0
         self._by_transport: dict[object, _Held] = {}
         self._by_address: dict[str, int] = {}
         self._listeners: list[socket.socket] = []
@@ -124,6 +141,19 @@ class Gate:
         held = self._by_transport.get(transport)
         if held is not None:
             self._waiting[held] = None
+
+    @contextmanager
+    def reading(self, transport: object) -> Generator[None]:
+        """Count what a connection sends in the block, in which the body of its request is read."""
+        held = self._by_transport.get(transport)
+        if held is None:
+            yield
+            return
+        self._reading[held] = 0
+        try:
+            yield
+        finally:
+            self._reading_bytes -= self._reading.pop(held, 0)
 
     async def stop_listening(self) -> None:
         """Accept nobody any more; those who are here stay."""
@@ -205,6 +235,17 @@ class Gate:
         else:
             transport.abort()  # it was sent away a moment ago
 
+    def received(self, held: _Held, count: int) -> None:
+        """Note that so many bytes came."""
+        if held not in self._reading:
+            return
+        self._reading[held] += count
+        self._reading_bytes += count
+        while self._reading_bytes > self._limits.body_bytes_max:
+            most = max(self._reading, key=self._reading.__getitem__)
+            self._reading_bytes -= self._reading.pop(most)
+            most.end()
+
     def left(self, held: _Held) -> None:
         """Note that a connection has ended."""
         self._leave(held)
@@ -242,8 +283,8 @@ class _Guarded(asyncio.Protocol):
         self._gate = gate
         self._held = held
         self._inner = inner
-        # Bound once: these two run for every read.
-        self.data_received = inner.data_received  # type: ignore[method-assign]
+        self._pass_on = inner.data_received
+        # Bound once: one step less each time.
         self.eof_received = inner.eof_received  # type: ignore[method-assign]
         self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
         self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
@@ -251,6 +292,10 @@ class _Guarded(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._inner.connection_made(transport)
         self._gate.entered(self._held, cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._gate.received(self._held, len(data))
+        self._pass_on(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gate.left(self._held)

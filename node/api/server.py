@@ -35,7 +35,7 @@ from node.api.guard import Guard
 from node.api.operations import REQUEST_ID, Auth, Operation, operation_of
 from node.api.problems import CONTENT_TYPE, problem_document
 from node.driver import Stopping
-from node.gate import Gate, GateLimits
+from node.gate import SERVER_LOGGER, Gate, GateLimits
 from node.metrics import Metrics
 
 MIB = 1 << 20
@@ -144,6 +144,7 @@ class ApiServer:
         runner = web.AppRunner(
             self._app,
             access_log=None,
+            logger=SERVER_LOGGER,
             auto_decompress=False,  # a compressed body could be a bomb; none is needed
             handler_cancellation=True,
             keepalive_timeout=self._limits.idle_s,
@@ -270,8 +271,9 @@ class ApiServer:
         if request.content_length is None:  # chunked: the length is known at its end
             request = request.clone(client_max_size=bytes_max)
         try:
-            async with asyncio.timeout(self._limits.body_s):
-                return request, await request.read()
+            with self._gate.reading(request.transport):
+                async with asyncio.timeout(self._limits.body_s):
+                    return request, await request.read()
         except TimeoutError as error:
             raise BodyTimeout(f"the body did not arrive in {self._limits.body_s:g} s") from error
         except web.HTTPRequestEntityTooLarge as error:

@@ -15,7 +15,7 @@ from typing import Self, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from node.gate import Gate, GateLimits
+from node.gate import SERVER_LOGGER, Gate, GateLimits
 from node.live.admission import Admission, make_room
 from node.live.connections import Connection
 from node.live.errors import LiveCannotListen, LivePortInUse, SessionBroken, UpdateRefused
@@ -147,6 +147,7 @@ class LiveServer:
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=SERVER_LOGGER,
             shutdown_timeout=self._limits.drain_s,
             max_line_size=4096,
             max_field_size=8192,

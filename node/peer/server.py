@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from crdt import NetworkId, PeerId
-from node.gate import Gate, GateLimits
+from node.gate import SERVER_LOGGER, Gate, GateLimits
 from node.peer.errors import GrantRefused, GrantReplayed, PeerPortInUse
 from node.peer.grants import HEADER, GrantVerifier
 from node.peer.identity import NodeKey, PeerEndpoint
@@ -126,6 +126,7 @@ class PeerServer:
         runner = web.AppRunner(
             self._app,
             access_log=None,
+            logger=SERVER_LOGGER,
             auto_decompress=False,  # a compressed body could be a bomb; no peer of ours sends one
             handler_cancellation=True,
             keepalive_timeout=self._limits.idle_s,
@@ -181,8 +182,9 @@ class PeerServer:
 
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(self._limits.body_s):
-                body = await request.read()
+            with self._gate.reading(request.transport):
+                async with asyncio.timeout(self._limits.body_s):
+                    body = await request.read()
         except TimeoutError:
             return _refusal(408, "request-timeout", "the request body did not arrive in time")
         purpose = f"{request.method} {request.raw_path}"

@@ -70,6 +70,7 @@ class Place:
 
     def __init__(self, node: Member, session: Session) -> None:
         self.node = node
+        self.session = session
         self.room = session.room
         self.ports = {
             "api": node.api_port, "peer": node.peer_port, "p2p": node.p2p_port,

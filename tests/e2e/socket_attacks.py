@@ -29,6 +29,7 @@ SLOW_COUNT, SLOW_PACE_S = 200, 0.5
 IDLE_COUNT = 1000
 ENDLESS_COUNT, ENDLESS_BYTES, ENDLESS_PACE_S = 8, 16 * 1024, 0.02
 """Together 6 MB/s."""
+HOARD_BYTES, HOARD_S = 500 << 20, 2.5
 PATIENCE_S = 3.0
 MULTISTREAM = b"\x13/multistream/1.0.0\n"
 NOISE = b"\x07/noise\n"
@@ -97,6 +98,14 @@ def announcements_of(options: argparse.Namespace) -> list[bytes]:
                 b"\xff\xff\xff\xff\x7f", MULTISTREAM + b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
                 MULTISTREAM + NOISE + b"\xff\xff",
             ]  # fmt: skip
+
+
+def hoard_of(options: argparse.Namespace) -> tuple[bytes, int]:
+    """Return how a request with a body begins, and how many bytes of less than that body follow."""
+    path, size = ("v1/items", 1 << 20) if options.kind == "api" else ("peer/v1/x", 10 << 20)
+    head = request_of(options).replace(b"GET /v1/node", b"POST /" + path.encode())
+    said = f"Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    return head + said.encode(), size - 1
 
 
 def endless_of(options: argparse.Namespace) -> list[tuple[bytes, bytes]]:
@@ -192,6 +201,24 @@ class Strangers:
 
         await self._all_at_once(ENDLESS_COUNT, pour, again_s=1, tls=tls)
 
+    async def hoard(self) -> None:
+        """Send all of a great body but its last byte, and wait."""
+        begin, size = hoard_of(self._options)
+        tls = tls_context() if self._options.kind == "peer" else None
+        body = bytes(size)
+
+        async def keep(connection: Connection) -> None:
+            connection[1].write(begin)
+            connection[1].write(body)
+            await connection[1].drain()
+            self.did["bytes"] += size
+            while await connection[0].read(4096):
+                pass
+
+        count = HOARD_BYTES // size
+        # Not as fast as the machine copies bytes: what is tried here is what the node keeps.
+        await self._all_at_once(count, keep, again_s=5, each_s=HOARD_S / count, tls=tls)
+
     async def _one_after_another(
         self, made: Callable[[], bytes], *, patience_s: float = PATIENCE_S
     ) -> None:
@@ -211,12 +238,12 @@ class Strangers:
 
     async def _all_at_once(
         self, count: int, each: Callable[[Connection], Awaitable[None]], *, again_s: float,
-        tls: ssl.SSLContext | None = None,
+        each_s: float = PACE_S / 10, tls: ssl.SSLContext | None = None,
     ) -> None:  # fmt: skip
         """Hold so many connections, each anew some time after the node closed it."""
 
         async def hold(number: int) -> None:
-            await asyncio.sleep(number * PACE_S / 10)
+            await asyncio.sleep(number * each_s)
             while True:
                 with contextlib.suppress(OSError):
                     async with self._connection(tls) as connection:
@@ -240,8 +267,14 @@ class Strangers:
             connection[1].transport.abort()
 
 
-ATTACKS = ("garbage", "truncated", "lengths", "slow", "idle", "endless")
+ATTACKS = ("garbage", "truncated", "lengths", "slow", "idle", "endless", "hoard")
 KINDS = ("api", "peer", "p2p", "live")
+SIEGES = [
+    (kind, attack)
+    for kind in KINDS
+    for attack in ATTACKS
+    if attack != "hoard" or kind in {"api", "peer"}  # elsewhere strangers send no bodies
+]
 
 
 def tls_context() -> ssl.SSLContext:

@@ -34,10 +34,14 @@ async def _awaited(main: Callable[[], Awaitable[None]]) -> None:
 
 
 class Asked(asyncio.Protocol):
-    """Says "held" to b"work", and lets go and says "done" to b"rest"."""
+    """Says "held" to b"work" and lets go at b"rest"; reads a body from b"body" until b"end"."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._body = contextlib.ExitStack()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._body.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -49,6 +53,13 @@ class Asked(asyncio.Protocol):
         elif data == b"rest":
             self._gate.waiting(self._transport)
             self._transport.write(b"done")
+        elif data == b"body":
+            self._body.enter_context(self._gate.reading(self._transport))
+            self._transport.write(b"more")
+        elif data.startswith(b"x"):
+            if data.endswith(b"end"):
+                self._body.close()
+            self._transport.write(b"here")
 
 
 class Port:
@@ -197,6 +208,23 @@ def test_what_is_no_handshake_gives_its_place_back(run: Run, sent: bytes) -> Non
             good = await here.busy(tls=True)
             assert here.gate.count == 1
             assert await say(good, b"rest") == b"done"
+
+    run(main)
+
+
+def test_of_bodies_that_are_too_much_together_the_greatest_goes(run: Run) -> None:
+    async def main() -> None:
+        async with port(9, body_bytes_max=1000) as here:
+            great, small, done = [await here.busy() for _ in range(3)]
+            for one in (great, small, done):
+                assert await say(one, b"body") == b"more"
+            assert await say(done, b"x" * 800 + b"end") == b"here", "what was read counts no more"
+            assert await say(great, b"x" * 700) == b"here"
+            assert await say(small, b"x" * 200) == b"here"
+            assert await say(small, b"x" * 200) == b"here"
+            assert await is_closed(great)
+            assert await say(small, b"x" * 500) == b"here", "its place is free again"
+            assert await say(done, b"work") == b"held"
 
     run(main)
 
