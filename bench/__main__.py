@@ -23,7 +23,9 @@ from typing import Any, cast
 import structlog
 from rich.console import Console
 
-NAMES = ("ingest", "put", "card", "resolve", "diff", "join", "live", "relay", "fetch")
+NAMES = (
+    "ingest", "put", "card", "resolve", "diff", "join", "live", "relay", "fetch", "hostile",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

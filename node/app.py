@@ -314,6 +314,7 @@ class Node:
             json_depth_max=settings.api.json_depth_max,
             body_s=settings.api.body_s,
             idle_s=settings.api.idle_s,
+            connection_count_max=settings.api.connection_count_max,
         )
         assert_limits(agreements(api=limits))
         self.api = ApiServer(settings.api.host, settings.api.port, guard, self.metrics, limits)

@@ -76,6 +76,9 @@ class ApiSection(_Section):
     """A JSON body has this long to arrive whole; a phone on a bad line sends 1 MiB in 10 s."""
     idle_s: float = Field(default=75, gt=0, le=3600)
     """Idle connections are closed after this long; longer than the common proxies' 60."""
+    connection_count_max: int = Field(default=512, ge=8, le=65536)
+    """Open connections, well under the usual limit of 1024 files. When all are taken, a newcomer
+    gets the place of the one that has asked nothing for longest."""
     stream_count_max: int = Field(default=256, ge=1, le=65536)
     """Event streams open at once (offers, progress): each holds a queue."""
 

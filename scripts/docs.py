@@ -120,6 +120,10 @@ FIGURES = {
     "live": ("live propagation, two processes", ("p50_ms", "p95_ms")),
     "relay": ("local hop of a call", ("req_per_s", "added_p50_ms", "cpu_us_per_req")),
     "fetch": ("verified fetch over pinned TLS", ("mb_per_s", "fraction_of_loopback")),
+    "hostile": (
+        "hostile sockets on every port",
+        ("quiet_p95_ms", "p95_ms", "unanswered", "grown_mb"),
+    ),
 }
 
 

@@ -70,6 +70,7 @@ def make_host(seed: bytes, peer_count_max: int) -> Any:
         muxer_opt={TProtocol(YAMUX): BoundedYamux},
         connection_config=make_connection_config(peer_count_max),
     )
+    make_room_for_newcomers(host)  # before the next: its handlers stay until the peer goes
     free_inbound_slots(host)
     forget_failed_dials(host)
     dial_nobody_unasked(host)
@@ -240,6 +241,48 @@ def free_inbound_slots(host: Any) -> None:
         raise _ConnectionEnded
 
     swarm.upgrade_inbound_raw_conn = upgrade_and_wait
+
+
+class _Newcomer:
+    """A connection that has not proved who it is."""
+
+    def __init__(self, conn: Any) -> None:
+        self.conn = conn
+        self.gone = trio.Event()
+
+
+def make_room_for_newcomers(host: Any) -> None:
+    """When all inbound slots are taken, give a newcomer that of the longest handshake under way.
+
+    Fault: a stranger that connects and says nothing holds a slot until its handshake times out, and
+    whoever comes meanwhile is refused: 80 sockets, opened anew each 4 s, keep all peers out.
+    """
+    swarm = host.get_network()
+    handle, upgrade = swarm._handle_inbound_connection, swarm.upgrade_inbound_raw_conn
+    newcomers: dict[trio.lowlevel.Task, _Newcomer] = {}  # longest first
+
+    async def handle_in_turn(conn: Any, address: Any) -> None:
+        while swarm._inbound_limiter.available_tokens < 1 and newcomers:
+            oldest = newcomers.pop(next(iter(newcomers)))
+            # Not by cancelling: then the library never gives back what it counts of it.
+            await trio.aclose_forcefully(oldest.conn.stream)
+            with trio.move_on_after(CLOSE_TIMEOUT_S):
+                await oldest.gone.wait()
+        task, own = trio.lowlevel.current_task(), _Newcomer(conn)
+        newcomers[task] = own
+        try:
+            await handle(conn, address)
+        finally:
+            newcomers.pop(task, None)
+            own.gone.set()
+
+    async def upgrade_and_stay(raw_conn: Any, address: Any) -> Any:
+        muxed = await upgrade(raw_conn, address)
+        newcomers.pop(trio.lowlevel.current_task(), None)
+        return muxed
+
+    swarm._handle_inbound_connection = handle_in_turn
+    swarm.upgrade_inbound_raw_conn = upgrade_and_stay
 
 
 def forget_failed_dials(host: Any) -> None:

@@ -125,7 +125,8 @@ class Member:
 
 def member(name: str, folder: Path, rng: random.Random) -> Member:
     """Return a node that is not started yet, with three ports that nobody uses."""
-    return Member(name, folder, *_free_ports(rng, 3))
+    api_port, p2p_port, peer_port = _free_ports(rng, 3)
+    return Member(name, folder, api_port, p2p_port, peer_port)
 
 
 def _free_ports(rng: random.Random, count: int) -> Iterable[int]:
