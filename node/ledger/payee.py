@@ -158,6 +158,11 @@ class Payee:
         self._peers: dict[bytes, PeerId] = {}
         """Whom each book's calls were served to."""
 
+    def admitted(self, genesis: Item) -> None:
+        """Take the genesis that the network admits; there was no offer to order from before."""
+        self._genesis = genesis
+        self.account = AccountId(genesis.id)
+
     def admit(self, caller: PeerId, headers: Mapping[str, str], path: str, body: bytes) -> Admitted:
         """Return the admitted call after checking its order and ticket.
 
