@@ -60,7 +60,7 @@ class WorkRule:
         return 1 << self.bits
 
 
-class Origin(Enum):
+class StampOrigin(Enum):
     """How a batch of items came, which says who answers for a false stamp in it."""
 
     LOCAL = "local"
@@ -71,11 +71,11 @@ class Origin(Enum):
     """From a peer that was asked, and that has judged what it sends."""
 
 
-def origin_of(source: PeerId, author: PeerId | None) -> Origin:
+def origin_of(source: PeerId, author: PeerId | None) -> StampOrigin:
     """Return how a batch came that a replica is given with these."""
     if source == LOCAL:
-        return Origin.LOCAL
-    return Origin.ANSWER if author is None else Origin.GOSSIP
+        return StampOrigin.LOCAL
+    return StampOrigin.ANSWER if author is None else StampOrigin.GOSSIP
 
 
 def stamp_challenge(network: NetworkId, root: PublicKey, recovery: PublicKey) -> bytes:
@@ -136,7 +136,7 @@ class StampJudge:
         self._network = network
         self.rule = rule
         self._good: OrderedDict[ItemId, None] = OrderedDict()
-        self._buckets: dict[Origin, TokenBucket] = {}
+        self._buckets: dict[StampOrigin, TokenBucket] = {}
 
     def learn(self, geneses: Iterable[ItemId]) -> None:
         """Take note of geneses whose stamps were found good elsewhere, in another thread."""
@@ -145,7 +145,7 @@ class StampJudge:
             if len(self._good) > GOOD_COUNT_MAX:
                 self._good.popitem(last=False)
 
-    def batch(self, origin: Origin, now_ms: int) -> StampBatch:
+    def batch(self, origin: StampOrigin, now_ms: int) -> StampBatch:
         """Return the judge of one batch."""
         return StampBatch(self, origin, now_ms)
 
@@ -154,16 +154,16 @@ class StampJudge:
         if self.rule is not None and self._good.pop(genesis.id, self) is self:
             check_stamp(genesis, entry, self._network, self.rule)
 
-    def may_fail(self, origin: Origin, now_ms: int) -> bool:
+    def may_fail(self, origin: StampOrigin, now_ms: int) -> bool:
         """Whether one more false stamp of this origin is affordable now."""
-        return origin is Origin.ANSWER or self._bucket(origin, now_ms).wait_ms(1, now_ms) == 0
+        return origin is StampOrigin.ANSWER or self._bucket(origin, now_ms).wait_ms(1, now_ms) == 0
 
-    def failed(self, origin: Origin, now_ms: int) -> None:
+    def failed(self, origin: StampOrigin, now_ms: int) -> None:
         """Count a false stamp."""
-        if origin is not Origin.ANSWER:
+        if origin is not StampOrigin.ANSWER:
             self._bucket(origin, now_ms).owe(1, now_ms)
 
-    def _bucket(self, origin: Origin, now_ms: int) -> TokenBucket:
+    def _bucket(self, origin: StampOrigin, now_ms: int) -> TokenBucket:
         return self._buckets.setdefault(
             origin, TokenBucket(rate_per_s=FALSE_PER_S, burst=FALSE_BURST, now_ms=now_ms)
         )
@@ -172,7 +172,7 @@ class StampJudge:
 class StampBatch:
     """The stamps of one batch: whoever sent a false one has none of the others worked out."""
 
-    def __init__(self, judge: StampJudge, origin: Origin, now_ms: int) -> None:
+    def __init__(self, judge: StampJudge, origin: StampOrigin, now_ms: int) -> None:
         self._judge = judge
         self._origin = origin
         self._now_ms = now_ms
@@ -189,7 +189,7 @@ class StampBatch:
             return
         _stamp_in_form(genesis, self._judge.rule)
         # Local callers share batches: one's false stamp is not the others' fault.
-        if self._is_false and self._origin is not Origin.LOCAL:
+        if self._is_false and self._origin is not StampOrigin.LOCAL:
             raise Declined("a stamp of the same batch was false")
         if not self._judge.may_fail(self._origin, self._now_ms):
             raise Declined("too many false stamps came of late")

@@ -277,6 +277,7 @@ class Node:
                 genesis=self.identity.genesis,
                 server=self.key.public,
                 is_admitted=self.identity.is_admitted,
+                introduces=self.stamps.rule is None,
             ),
             LedgerSurroundings(
                 session=self.session,
@@ -321,6 +322,7 @@ class Node:
             access=self.access,
             account_of=self.catalogue.account,
             now_s=_now_s,
+            rule=self.stamps.rule,
         )
         self.streams = Streams(settings.api.stream_count_max)
         self.waiters = RecordWaiters()

@@ -34,6 +34,8 @@ class Party:
         key, genesis: Root key and first entry of the operator account.
         server: The node key's public half: tickets are for it.
         is_admitted: Whether the network takes that genesis; nothing is signed before it does.
+        introduces: Whether consumers may introduce themselves, before the log knows them. Not where
+            that takes work: receipts of an account that is never admitted could not be published.
     """
 
     network: NetworkId
@@ -41,6 +43,7 @@ class Party:
     genesis: Item
     server: PublicKey
     is_admitted: bool = True
+    introduces: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Ledger:
             offer_of=around.offer_of,
             account_of=around.account_of,
             now_s=around.now_s,
+            introduces=party.introduces,
         )
         self.settling = Settling(
             network=party.network,

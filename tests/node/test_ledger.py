@@ -667,3 +667,26 @@ async def test_an_operator_who_is_not_admitted_signs_for_nothing_until_it_is(
         assert admitted is not None
         await ledger.stop()
         await around.session.close()
+
+
+async def test_where_accounts_take_work_a_consumer_is_one_that_the_log_knows(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (made, provider, consumer):
+        key = NodeKey(b"p" * 32)
+        around = Surroundings(
+            session=provider.session, offer_of=lambda _record: OFFER,
+            account_of=made.accounts.get, endpoints_of=lambda _peer: [], publish=Log().publish,
+            now_s=lambda: made.now_s, nonce=lambda: b"n" * 16, log=lambda _event, **_fields: None,
+        )  # fmt: skip
+        party = Party(NETWORK, PROVIDER.key, PROVIDER.genesis, key.public, introduces=False)
+        ledger = Ledger(tmp_path / "new.sqlite3", party, around)
+        await ledger.start()
+        offer = Offered(NodeAdvert(key.peer, ledger.account, 1), OFFER)
+        authorised = consumer.ledger.payer.authorise(offer, PATH, BODY)
+        with pytest.raises(BadOrder, match="not in the log here"):
+            ledger.payee.admit(consumer.key.peer, authorised.headers, PATH, BODY)
+        made.accounts[CONSUMER.id] = open_genesis(CONSUMER.genesis, NETWORK)
+        authorised = consumer.ledger.payer.authorise(offer, PATH, BODY)
+        assert ledger.payee.admit(consumer.key.peer, authorised.headers, PATH, BODY) is not None
+        await ledger.stop()
