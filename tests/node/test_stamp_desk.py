@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import crdt.stamps
+import node.stamp_desk
 from crdt import (
     Item,
     ItemId,
     Network,
+    NetworkId,
+    PeerId,
     StampJudge,
+    Status,
     WorkRule,
     is_good_stamp,
     make_genesis,
@@ -20,18 +29,20 @@ from crdt import (
     stamp_challenge,
 )
 from crdt.frames import encode_caught_up, encode_fetched
+from node.driver import Driver
 from node.stamp_desk import StampDesk
-from tests.writers import Writer, key_of
+from tests.node.links import connect, eventually, running
+from tests.writers import NETWORK, Writer, key_of
 
 RULED = Network("test", WorkRule(3))
 
 
-def genesis(name: str, *, good: bool = True) -> Item:
+def genesis(name: str, *, good: bool = True, network: NetworkId = RULED.id) -> Item:
     root, recovery = key_of(name), key_of(f"{name} recovery").public
-    challenge = stamp_challenge(RULED.id, root.public, recovery)
+    challenge = stamp_challenge(network, root.public, recovery)
     stamps = map(stamp_bytes, range(1 << 16))
     stamp = next(one for one in stamps if is_good_stamp(challenge, one, 3) is good)
-    return make_genesis(RULED.id, root, recovery, stamp)
+    return make_genesis(network, root, recovery, stamp)
 
 
 class Judge(StampJudge):
@@ -110,3 +121,43 @@ async def test_an_open_network_has_nothing_to_prepare(store: ThreadPoolExecutor)
     await desk.prepare(page(genesis("ann")), store)
     desk.stop()
     assert judge.told == []
+
+
+async def test_local_writes_do_not_wait_for_the_accounts_that_a_peer_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = [genesis(f"newcomer {number}", network=NETWORK) for number in range(12)]
+    mine = genesis("ann", network=NETWORK)
+    at_work, go_on = threading.Event(), threading.Event()
+    judged: Counter[ItemId] = Counter()
+    real = crdt.stamps.check_stamp
+
+    def held(item: Item, *rest: Any) -> None:
+        at_work.set()
+        assert go_on.wait(10)
+        real(item, *rest)
+
+    def counted(item: Item, *rest: Any) -> None:
+        judged[item.id] += 1
+        real(item, *rest)
+
+    monkeypatch.setattr(node.stamp_desk, "check_stamp", held)
+    monkeypatch.setattr(crdt.stamps, "check_stamp", counted)
+    drivers: dict[PeerId, Driver] = {}
+    async with (
+        running("a", tmp_path, drivers, gossips=False, rule=RULED.rule) as a,
+        running("b", tmp_path, drivers, gossips=False, rule=RULED.rule) as b,
+    ):
+        try:
+            await a.catalogue.publish([one.raw for one in theirs])
+            connect(a, b)
+            assert await asyncio.to_thread(at_work.wait, 10)
+            (outcome,) = await b.catalogue.publish([mine.raw])
+            assert outcome.status is Status.NEW
+            assert b.catalogue.counts()["accounts"] == 1
+        finally:
+            go_on.set()
+        await eventually(b.catalogue, 13)
+        await eventually(a.catalogue, 13)
+    # By the threads that own the logs, each where it was published; where it was read, by the desk.
+    assert judged == Counter([mine.id, *(one.id for one in theirs)])
