@@ -166,6 +166,11 @@ def test_a_node_serves_reads_while_it_works_and_is_admitted_as_the_same_ever_aft
         assert (said["operator_account"], said["network"]) == (None, "test:work=32")
         assert node.ask("GET", "/v1/models?limit=1")[0] == 200
         until(lambda: bool(node.ask("GET", "/v1/node")[1]["admission_s"]), "its speed is measured")
+        told = subprocess.run(
+            [sys.executable, "-m", "node", "status", "--node", f"http://127.0.0.1:{node.port}"],
+            capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+        ).stdout  # fmt: skip
+        assert "working for its admission" in " ".join(told.split())
         status, lines = node.stop()
         assert status == 0, lines
     with running(tmp_path / "soft", f"node.network={RULED}") as node:
