@@ -40,6 +40,7 @@ from crdt.ports import (
 )
 from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
+from crdt.stamps import StampBatch, StampJudge, origin_of
 
 if TYPE_CHECKING:
     from crdt.reconcile.idset import IdSet
@@ -65,8 +66,10 @@ class Replica:
         storage: Storage,
         body_rules: BodyRules,
         receipt_rules: ReceiptRules,
+        stamps: StampJudge | None = None,
     ) -> None:
         self.network = network
+        self._stamps = stamps or StampJudge(network, None)
         self.storage = storage
         self.pending = PendingItems(count_max=PENDING_COUNT_MAX, bytes_max=PENDING_BYTES_MAX)
         self._body_rules = body_rules
@@ -106,7 +109,8 @@ class Replica:
         Raises:
             WorldFault: the store could not write; nothing was changed.
         """
-        batch = _Batch(self, {item.id for item in items})
+        stamps = self._stamps.batch(origin_of(source, author), now_ms)
+        batch = _Batch(self, {item.id for item in items}, stamps)
         faults: list[tuple[PeerId, RemoteFault]] = []
         outcomes: list[Outcome] = []
         try:
@@ -255,7 +259,8 @@ class _Batch:
     Dropping a batch undoes it: nothing of the replica is touched until it is committed.
     """
 
-    def __init__(self, replica: Replica, ids: set[ItemId]) -> None:
+    def __init__(self, replica: Replica, ids: set[ItemId], stamps: StampBatch) -> None:
+        self._stamps = stamps
         self.admissions: dict[ItemId, Admission] = {}
         self.accounts: dict[AccountId, Account] = {}
         self.superseded: list[ItemId] = []
@@ -405,7 +410,10 @@ class _Batch:
             return self._admit_receipt(item, self._replica.slot_of(item, self.account))
         if item.kind is ItemKind.ACCOUNT:
             entry = open_entry(item, network)
-            self._admit_entry(item, entry, check_entry(entry, self))
+            account = check_entry(entry, self)
+            if entry.type is EntryType.GENESIS:
+                self._stamps.check(item, entry)  # the dearest check, so the last
+            self._admit_entry(item, entry, account)
             return True
         operation = open_operation(item, network)
         self._replica.check_body(operation, item.body)

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from crdt import BODY_BYTES_MAX, UserFault
+from crdt import BODY_BYTES_MAX, BadNetwork, UserFault, parse_network
 
 ENVIRONMENT_PREFIX = "HANSA_"
 CONFIG_BYTES_MAX = 1 << 20
@@ -48,8 +48,10 @@ class NodeSection(_Section):
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("hansa"))
     """Everything the node keeps, one folder to back up. The user's data folder, which every
     system backs up and no package manager touches."""
-    network: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")
-    """The network to join. Nothing signed for one network is valid in another."""
+    network: str = "main"
+    """The network to join, with its admission rule if it has one: `main`, or `main:work=14` where
+    founding an account takes 2**14 tries of 8 MiB and 14 ms. Nothing signed for one network is
+    valid in another, and another rule is another network; one text, so that nobody is told half."""
     passphrase_file: Path | None = None
     """File whose first line unlocks the node's keys. None: `key_file` does."""
     key_file: Path | None = None
@@ -57,6 +59,14 @@ class NodeSection(_Section):
     in `data_dir`, so that a node starts unattended; keep it on another disk if theft matters."""
     stop_s: float = Field(default=9.0, ge=0.5, le=300)
     """How long running calls may take to end after SIGTERM. systemd and Docker kill after 10."""
+
+    @field_validator("network")
+    @classmethod
+    def _is_network(cls, text: str) -> str:
+        try:
+            return parse_network(text).text
+        except BadNetwork as error:
+            raise ValueError(str(error)) from error
 
 
 class ApiSection(_Section):

@@ -40,8 +40,12 @@ class NodeView(View):
     peer_id: str
     public_key: str
     """The Ed25519 key that requests to this node are signed for, in hex."""
-    operator_account: str
+    operator_account: str | None
+    """Nothing while the account's admission is worked for: nothing is offered or paid for then."""
+    admission_s: int | None = None
+    """How much longer that takes in the mean, while it is under way and once it was measured."""
     network: str
+    """As `node.network` has it: the name, and the admission rule if there is one."""
     network_id: str
     version: str
     started_at: int

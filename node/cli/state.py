@@ -168,7 +168,7 @@ def _status(found: dict[str, Any]) -> RenderableType:
     return sheet(
         {
             "node": found["peer_id"],
-            "operator account": found["operator_account"],
+            "operator account": found["operator_account"] or _admission(found["admission_s"]),
             "network": found["network"],
             "started": show.ago(found["started_at"], now_s=now_s),
             "peers": found["peers"],
@@ -180,6 +180,11 @@ def _status(found: dict[str, Any]) -> RenderableType:
             "version": found["version"],
         }
     )
+
+
+def _admission(mean_s: int | None) -> RenderableType:
+    mean = "" if mean_s is None else f", {show.duration(mean_s)} more in the mean"
+    return styled(f"working for its admission{mean}; nothing is offered or paid yet", "yellow")
 
 
 def _peers(items: list[dict[str, Any]]) -> RenderableType:

@@ -92,3 +92,22 @@ def test_every_setting_is_read_somewhere():
     for one in load_settings().listing():
         pattern = rf"self\.{one.key}\b" if one.key in own else rf"settings\.{one.key}\b"
         assert re.search(pattern, program), f"nothing reads {one.key}"
+
+
+@pytest.mark.parametrize("text", ["main", "main:work=1", "a.b-c_9:work=32"])
+def test_a_network_is_a_name_and_perhaps_a_rule(text: str) -> None:
+    assert load_settings(None, [f"node.network={text}"]).settings.node.network == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Main", r"'Main' is no network; .* for example main:work=14"),
+        ("main:work", "is no network"),
+        ("main:work=07", "is no network"),
+        ("main:work=33", "asks for 33 bits of work; at most 32"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_with_what_to_write(text: str, says: str) -> None:
+    with pytest.raises(BadSettings, match=f"(?s)node.network.*{says}"):
+        load_settings(None, [f"node.network={text}"])

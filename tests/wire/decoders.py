@@ -20,13 +20,21 @@ from crdt import (
     RecordKind,
     RemoteFault,
     UserFault,
+    WorkRule,
+    answered_items,
     check_gossip,
+    check_stamp,
     encode,
+    is_good_stamp,
+    make_genesis,
     open_card,
     open_checkpoint,
     open_entry,
     open_genesis,
     open_operation,
+    parse_network,
+    stamp_bytes,
+    stamp_challenge,
     unpack_item,
 )
 from crdt.cards import edit_card
@@ -135,7 +143,7 @@ def decoders_of(town: Town) -> list[Decoder]:
     """Every decoder there is; the order is part of a seed's meaning."""
     return [
         *_items_and_bodies(town), *_cards(town), *_frames(town), *_money(town), *_edges(town),
-        *_live(), *_comparisons(town),
+        *_live(), *_comparisons(town), *_admission(),
     ]  # fmt: skip
 
 
@@ -313,6 +321,26 @@ def _live() -> list[Decoder]:
         Decoder("live update", lambda raw: scan_update(raw, "text"), (update,)),
         Decoder("live state", scan_state, (state,)),
     ]
+
+
+def _admission() -> list[Decoder]:
+    root, recovery = key_of("stamped"), key_of("stamped recovery").public
+    challenge = stamp_challenge(NETWORK, root.public, recovery)
+    stamp = next(one for one in map(stamp_bytes, range(99)) if is_good_stamp(challenge, one, 1))
+    stamped = make_genesis(NETWORK, root, recovery, stamp)
+
+    def admitted(raw: bytes) -> None:
+        item = unpack_item(raw)
+        check_stamp(item, open_genesis(item, NETWORK).entries[0], NETWORK, WorkRule(1))
+
+    return [
+        Decoder("admission", admitted, (stamped.raw,)),
+        Decoder(
+            "network's text", lambda raw: parse_network(raw.decode("latin-1")),
+            (b"main", b"main:work=14"), _API,
+        ),
+        Decoder("answer's items", lambda raw: answered_items(raw, NETWORK), ()),
+    ]  # fmt: skip
 
 
 _API = (RemoteFault, UserFault)
