@@ -23,7 +23,7 @@ PORT_MAX = 65535
 NAMES_GROUP = "names"
 """Of every address by name: who holds a domain makes names without end, so all are one group."""
 CACHED_COUNT_MAX = 4096
-"""Hosts whose group is remembered: three full books. Parsing takes 10 us, and a choice takes all."""
+"""Hosts whose group is remembered: three full books. One takes 10 us, and a choice needs all."""
 _NAT64 = ip_network("64:ff9b::/96")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}")

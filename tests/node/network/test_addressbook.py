@@ -24,6 +24,8 @@ from node.network.addressbook import (
 )
 from tests.node.network.books import NOW_S, OWN, a_book, address, dice, peer, public
 
+STEPS = ["hearing", "meeting", "working", "failing"]
+
 
 def told_by(book: AddressBook, informant: str) -> list[Known]:
     return [one for one in book.all() if informant in one.informants]
@@ -179,7 +181,7 @@ def test_what_is_restored_is_within_the_bounds_and_without_the_node_itself() -> 
 @given(
     st.integers(0, 2**32),
     st.lists(
-        st.tuples(st.sampled_from("hearing meeting working failing".split()), st.integers(0, 60)),
+        st.tuples(st.sampled_from(STEPS), st.integers(0, 60)),
         max_size=200,
     ),
 )
