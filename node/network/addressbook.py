@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from crdt import PeerId
 from node.network.addresses import PeerAddress
 
-Found: TypeAlias = Literal["bootstrap", "exchange", "inbound", "mdns", "operator"]
+Found: TypeAlias = Literal["bootstrap", "exchange", "inbound", "operator"]
 """How an address was first heard of; `inbound`: its peer connected and said where it listens."""
 
 UNTRIED_COUNT_MAX = 1024
@@ -25,6 +25,9 @@ TRIED_COUNT_MAX = 256
 """Thirty times the outbound connections: enough to come back by after a long time away."""
 INFORMANT_COUNT_MAX = 64
 """Untried addresses that count as one informant's: a sixteenth of the table."""
+INBOUND_COUNT_MAX = 256
+"""Untried addresses that peers told of themselves when they came: a quarter of the table, so that
+a crowd of newcomers from everywhere does not push out what outbound peers told."""
 NAMED_COUNT_MAX = 8
 """Informants remembered of one address."""
 WAIT_TRIED_S = 2.0
@@ -136,9 +139,9 @@ class AddressBook:
             return
         if informant is not None:
             self._make_room_of(informant, rng)
-        untried = sum(not one.tried_s for one in self._entries.values())
-        while untried >= UNTRIED_COUNT_MAX:
-            untried -= self._displace(rng)
+        if found == "inbound":
+            self._shrink(INBOUND_COUNT_MAX, lambda one: one.found == "inbound", rng)
+        self._shrink(UNTRIED_COUNT_MAX, lambda _one: True, rng)
         names = [] if informant is None else [informant]
         self._entries[address] = Known(address, found, now_s, names)
         self.version += 1
@@ -245,27 +248,27 @@ class AddressBook:
         if len(own) >= INFORMANT_COUNT_MAX:
             self._unname(informant, own, rng)
 
-    def _displace(self, rng: Random) -> int:
-        """Take one name off an untried address of whoever told most; return how many went."""
-        told = Counter(
-            name for one in self._entries.values() if not one.tried_s for name in one.informants
-        )
-        if not told:  # nobody answers for any of them
-            del self._entries[next(a for a, one in self._entries.items() if not one.tried_s)]
-            return 1
-        most = max(told.values())
-        name = rng.choice(sorted(name for name, count in told.items() if count == most))
-        return self._unname(name, self._untried_of(name), rng)
+    def _shrink(self, count_max: int, concerns: Callable[[Known], bool], rng: Random) -> None:
+        """Make room for one more among some untried addresses: whoever told most of them loses."""
+        while True:
+            some = [one for one in self._entries.values() if not one.tried_s and concerns(one)]
+            if len(some) < count_max:
+                return
+            told = Counter(name for one in some for name in one.informants)
+            if not told:  # nobody answers for any of them
+                del self._entries[some[0].address]
+                continue
+            most = max(told.values())
+            name = rng.choice(sorted(name for name, count in told.items() if count == most))
+            self._unname(name, [one for one in some if name in one.informants], rng)
 
-    def _unname(self, informant: str, own: list[Known], rng: Random) -> int:
+    def _unname(self, informant: str, own: list[Known], rng: Random) -> None:
         """Take an informant's name off one address, one that failed if there is one."""
         failed = [one for one in own if one.failures]
         one = rng.choice(failed or own)
         one.informants.remove(informant)
-        if one.informants:
-            return 0
-        del self._entries[one.address]
-        return 1
+        if not one.informants:
+            del self._entries[one.address]
 
     def _untried_of(self, informant: str) -> list[Known]:
         return [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from node.network import addressbook
 from node.network.addressbook import (
     FRESH_S,
+    INBOUND_COUNT_MAX,
     INFORMANT_COUNT_MAX,
     NAMED_COUNT_MAX,
     TRIED_COUNT_MAX,
@@ -20,10 +21,12 @@ from node.network.addressbook import (
     UNTRIED_FAILURES_MAX,
     WAIT_MAX_S,
     AddressBook,
+    Found,
     Known,
 )
 from tests.node.network.books import NOW_S, OWN, a_book, address, dice, peer, public
 
+FOUND: list[Found] = ["exchange", "inbound"]
 STEPS = ["hearing", "meeting", "working", "failing"]
 
 
@@ -62,6 +65,17 @@ def test_a_full_table_takes_from_whoever_told_most() -> None:
         book.hear(public(number), "exchange", "honest", NOW_S, rng)
     assert len(book) == UNTRIED_COUNT_MAX
     assert len(told_by(book, "honest")) == 5
+
+
+def test_a_crowd_that_comes_from_everywhere_leaves_alone_what_outbound_peers_told() -> None:
+    book, rng = a_book(), dice()
+    for number in range(40):
+        book.hear(public(number), "exchange", "honest", NOW_S, rng)
+    for number in range(100, 1500):
+        one = public(number)
+        book.hear(one, "inbound", one.group, NOW_S, rng)
+    assert len(told_by(book, "honest")) == 40
+    assert len(book) == 40 + INBOUND_COUNT_MAX
 
 
 def test_the_first_informant_stays_named_whoever_repeats_it() -> None:
@@ -190,6 +204,7 @@ def test_whatever_happens_bounds_hold_and_hearing_displaces_nothing_tried(
 ) -> None:
     with pytest.MonkeyPatch.context() as small:
         small.setattr(addressbook, "UNTRIED_COUNT_MAX", 20)
+        small.setattr(addressbook, "INBOUND_COUNT_MAX", 7)
         small.setattr(addressbook, "TRIED_COUNT_MAX", 8)
         small.setattr(addressbook, "INFORMANT_COUNT_MAX", 5)
         book, rng = a_book(), random.Random(seed)
@@ -198,7 +213,8 @@ def test_whatever_happens_bounds_hold_and_hearing_displaces_nothing_tried(
             tried = {known.address for known in book.all() if known.tried_s}
             match what:
                 case "hearing":
-                    book.hear(one, "exchange", f"i{rng.randrange(9)}", now_s, rng)
+                    found = rng.choice(FOUND)
+                    book.hear(one, found, f"i{rng.randrange(9)}", now_s, rng)
                     assert tried <= {known.address for known in book.all()}
                 case "meeting":
                     book.met(one, now_s)
@@ -208,6 +224,7 @@ def test_whatever_happens_bounds_hold_and_hearing_displaces_nothing_tried(
                     book.failed(one, now_s, rng, alone=False)
             untried = [known for known in book.all() if not known.tried_s]
             assert len(untried) <= 20
+            assert sum(known.found == "inbound" for known in untried) <= 7
             assert len(book) - len(untried) <= 8
             for name in {name for known in untried for name in known.informants}:
                 assert sum(name in known.informants for known in untried) <= 5

@@ -13,7 +13,7 @@ import pytest
 
 from crdt import SigningKey, peer_id_of
 from node.network import NetworkClient, PeerUnreachable
-from tests.node.network.swarms import Recorder, seed_of, settings_for
+from tests.node.network.swarms import Recorder, ops_frame, seed_of, settings_for
 
 SMALL: dict[str, Any] = {"peer_count_max": 1, "outbound_count": 1}
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="function")]
@@ -107,3 +107,22 @@ async def test_connections_say_where_they_really_go() -> None:
         assert here.address.startswith("/ip4/127.0.0.1/tcp/")
         assert here.address != b.addresses[0].split("/p2p/")[0]
         assert a.is_up
+
+
+async def test_two_that_dial_each_other_at_once_are_connected_once_and_gossip_both_ways() -> None:
+    async with running("a") as (a, seen_a), running("b") as (b, seen_b):
+        await asyncio.gather(a.dial(b.addresses[0]), b.dial(a.addresses[0]))
+        await seen_a.until(lambda: seen_a.connected)
+        await seen_b.until(lambda: seen_b.connected)
+        topic = settings_for("a").ops_topic
+        for sender, receiver in ((a, seen_b), (b, seen_a)):
+            for number in range(100):
+                await sender.publish(topic, ops_frame(f"{sender.peer_id} {number}"))
+                with suppress(TimeoutError):  # subscriptions and the mesh take a heartbeat or two
+                    await receiver.until(lambda seen=receiver: seen.frames, timeout_s=0.2)
+                    break
+            assert receiver.frames
+        assert len(a.peers()) == len(b.peers()) == 1
+        await a.drop(b.peer_id, "a test")
+        await seen_b.until(lambda: seen_b.lost)
+        assert not b.peers()

@@ -38,7 +38,7 @@ def fill(outbound: Outbound, now_s: float, rng: random.Random) -> list[PeerAddre
     return chosen
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 24),
