@@ -59,8 +59,9 @@ from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
 from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
+from node.membership import Membership, MembershipSettings
 from node.metrics import Metrics
-from node.network import NetworkClient, NetworkSettings
+from node.network import NetworkClient, NetworkSettings, exchange_protocol
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
 from node.serving import Serving, ServingTerms
@@ -71,6 +72,7 @@ from registry import RegistryRules
 from royalties import ReceiptRules
 
 logger = structlog.stdlib.get_logger(__name__)
+PEERS_FILE = "peers.book"
 STOP_MARGIN_S = 3.0
 """Of the time to stop, what flushing and closing takes after the calls have ended."""
 
@@ -170,6 +172,9 @@ class Node:
         await self.driver.start()
         stack.push_async_callback(self.driver.stop)
         stack.push_async_callback(self.network.stop)
+        stack.push_async_callback(self.membership.stop)
+        # The book is there before the first peer, who is noted in it.
+        await self.membership.start()
         await self.network.start()
         if self.identity.is_admitted:
             await self._found_operator(self.identity)
@@ -207,9 +212,27 @@ class Node:
                 bootstrap=settings.p2p.bootstrap,
                 peer_count_max=settings.p2p.peer_count_max,
                 memory_bytes_max=settings.p2p.memory_mib << 20,
+                outbound_count=settings.p2p.outbound_count,
+                inbound_group_count_max=settings.p2p.inbound_group_count_max,
+                allow=settings.p2p.allow,
+                deny=settings.p2p.deny,
             ),
             _Handlers(self),
             self._network_process,
+        )
+        self.membership = Membership(
+            network=self.network_id,
+            own=self.key.peer,
+            transport=self.network,
+            path=settings.node.data_dir / PEERS_FILE,
+            settings=MembershipSettings(
+                outbound_count=settings.p2p.outbound_count,
+                bootstrap=settings.p2p.bootstrap,
+                allow=settings.p2p.allow,
+                deny=settings.p2p.deny,
+            ),
+            own_addresses=self._addresses,
+            rng=random.Random(secrets.randbits(128)),  # noqa: S311 - unknown to peers, and no key
         )
         replica = Replica(
             self.network_id,
@@ -339,6 +362,7 @@ class Node:
         around = Surroundings(
             catalogue=self.catalogue,
             network=self.network,
+            membership=self.membership,
             adverts=self.adverts,
             serving=self.serving,
             access=self.access,
@@ -408,10 +432,7 @@ class Node:
             network_id=self.network_id.hex(),
             version=VERSION,
             started_at=self._started_s,
-            addresses=dialable(
-                self.network.addresses,
-                reachable_hosts("0.0.0.0", settings.peer.advertise),
-            ),
+            addresses=self._addresses(),
             peer_endpoints=[f"{host}:{self.peer_server.port}" for host in hosts],
             api_url=self.api.url,
             docs_url=f"{self.api.url}/docs",
@@ -427,6 +448,11 @@ class Node:
             data_default=NodeSection().data_dir,
             activate=activation(),
         )
+
+    def _addresses(self) -> list[str]:
+        """Return the multiaddresses at which peers reach this node, best first."""
+        hosts = reachable_hosts("0.0.0.0", self.settings.peer.advertise)
+        return dialable(self.network.addresses, hosts)
 
     def _unready(self) -> list[str]:
         return [] if self._ready else ["starting or stopping"]
@@ -466,15 +492,18 @@ class _Handlers:
         self._adverts_topic = adverts_topic(node.network_id)
         self._sync = sync_protocol(node.network_id)
         self._adverts = adverts_protocol(node.network_id)
+        self._exchange = exchange_protocol(node.network_id)
 
     def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
         logger.debug("peer can be asked", peer=peer, address=address)
+        self._node.membership.peer_connected(peer)
         self._node.driver.peer_connected(peer)
         self._node.adverts.peer_connected(peer)
 
     def peer_lost(self, peer: PeerId) -> None:
         """Take note of a peer that is gone."""
+        self._node.membership.peer_lost(peer)
         self._node.driver.peer_lost(peer)
         self._node.adverts.peer_lost(peer)
 
@@ -489,6 +518,8 @@ class _Handlers:
         """Return the answer to a peer's request."""
         if protocol == self._sync:
             return await self._node.driver.answer(peer, payload)
+        if protocol == self._exchange:
+            return await self._node.membership.answer(peer, payload)
         assert protocol == self._adverts, protocol
         return await self._node.adverts.answer(peer, payload)
 

@@ -102,7 +102,19 @@ class P2pSection(_Section):
     """Multiaddresses (with `/p2p/PEER`) to dial for ever. None by default: nobody owns a list."""
     peer_count_max: int = Field(default=64, ge=1, le=1000)
     """Connections to keep. Gossip needs about 12; the rest are newcomers catching up."""
-    _split = field_validator("listen", "bootstrap", mode="before")(_one_or_many)
+    outbound_count: int = Field(default=8, ge=0, le=64)
+    """Connections to keep to peers of this node's own choice, bootstrap peers counted. Eight: a
+    whole gossip mesh of 6 with two to spare, and an eclipse must hold eight networks. 0: dial
+    bootstrap peers only."""
+    inbound_group_count_max: int = Field(default=8, ge=1, le=1000)
+    """Inbound connections from one address group (IPv4 /16, IPv6 /32, a private address). An
+    eighth of `peer_count_max`: one provider's customers get in, and do not fill the node."""
+    allow: tuple[str, ...] = ()
+    """Peer ids and networks (`203.0.113.0/24`) that alone may be connected, either way. None: all;
+    a private network of nodes lists its members."""
+    deny: tuple[str, ...] = ()
+    """Peer ids and networks that are never connected, either way, whatever `allow` says."""
+    _split = field_validator("listen", "bootstrap", "allow", "deny", mode="before")(_one_or_many)
     memory_mib: int = Field(default=2048, ge=256, le=65536)
     """Address space of the network child (RLIMIT_AS). Idle takes 300 with its libraries; hostile
     peers can make it grow, and then it restarts."""
@@ -218,7 +230,31 @@ class Settings(_Section):
                 f"{RECORD_JSON_BYTES_MAX}; set it to that or more"
             )
         self._check_ports()
+        self._check_membership()
         return self
+
+    def _check_membership(self) -> None:
+        """Refuse lists that cannot be read, and bootstrap peers that they keep out."""
+        from node.network.access_rules import AccessRules
+        from node.network.addresses import host_and_port
+        from node.network.errors import BadAddress
+
+        if self.p2p.outbound_count > self.p2p.peer_count_max:
+            raise ValueError(
+                f"p2p.outbound_count is {self.p2p.outbound_count}, but p2p.peer_count_max is "
+                f"{self.p2p.peer_count_max}; set one of them so that the first is not greater"
+            )
+        try:
+            rules = AccessRules.parse(self.p2p.allow, self.p2p.deny)
+        except BadAddress as error:
+            raise ValueError(f"p2p.allow or p2p.deny: {error}") from error
+        for address in self.p2p.bootstrap:
+            peer = address.rpartition("/p2p/")[2]
+            if not rules.may_stay(peer, host_and_port(address)[0]):
+                raise ValueError(
+                    f"p2p.bootstrap names {address}, which p2p.allow or p2p.deny keeps out; "
+                    "change one of the lists"
+                )
 
     def _check_ports(self) -> None:
         ports = {"api.port": self.api.port, "peer.port": self.peer.port}

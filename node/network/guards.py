@@ -35,6 +35,8 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from node.network.settings import NEWCOMER_COUNT_MAX
+
 MESH_PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
 RPC_BYTES_MAX = 1024 * 1024
 """One pubsub RPC. gossipsub's own limit; larger ones vanish silently, so it stays."""
@@ -80,7 +82,7 @@ def make_host(seed: bytes, peer_count_max: int) -> Any:
 
 def make_connection_config(peer_count_max: int) -> ConnectionConfig:
     """Return limits for connections."""
-    count = peer_count_max + 16  # newcomers that catch up and leave, and our own dials
+    count = peer_count_max + NEWCOMER_COUNT_MAX
     return ConnectionConfig(
         min_connections=0,
         low_watermark=0,
@@ -283,6 +285,34 @@ def make_room_for_newcomers(host: Any) -> None:
 
     swarm._handle_inbound_connection = handle_in_turn
     swarm.upgrade_inbound_raw_conn = upgrade_and_stay
+
+
+def watch_the_door(
+    host: Any, enter: Callable[[str, int], str | None], leave: Callable[[str], None]
+) -> None:
+    """Let the node judge an inbound connection by its address, before any handshake.
+
+    Call it last: it is around the guards above, so that a connection is counted to its end. The
+    library has a gate of its own that knows lists and no counts, and asks it about names too.
+
+    Args:
+        enter: Told host and port; returns what to hand to `leave` at the end, None to refuse.
+    """
+    swarm = host.get_network()
+    upgrade = swarm.upgrade_inbound_raw_conn
+
+    async def upgrade_if_admitted(raw_conn: Any, address: Any) -> Any:
+        remote = raw_conn.get_remote_address()
+        ticket = None if remote is None else enter(str(remote[0]), int(remote[1]))
+        if ticket is None:
+            await raw_conn.close()
+            raise _ConnectionEnded
+        try:
+            return await upgrade(raw_conn, address)
+        finally:
+            leave(ticket)
+
+    swarm.upgrade_inbound_raw_conn = upgrade_if_admitted
 
 
 def forget_failed_dials(host: Any) -> None:
