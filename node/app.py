@@ -232,7 +232,7 @@ class Node:
                 deny=settings.p2p.deny,
             ),
             own_addresses=self._addresses,
-            rng=random.Random(secrets.randbits(128)),  # noqa: S311 - unknown to peers, and no key
+            rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
         )
         replica = Replica(
             self.network_id,

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.crash_nodes import Member, member
@@ -90,6 +91,12 @@ def test_a_node_that_knows_one_learns_of_others_and_returns_without_it(
     until(lambda: id_of(n) not in peers(b) and id_of(n) not in peers(c), "n is seen to be gone")
     start(n, bootstrap=address_of(a))
     until(lambda: {id_of(b), id_of(c)} <= set(peers(n)), "n is back without a")
+
+    children = psutil.Process(n.node.process.pid).children()
+    (child,) = [one for one in children if "node.network.child" in one.cmdline()]
+    child.kill()
+    n.node.said("network child ended")
+    until(lambda: {id_of(b), id_of(c)} <= set(peers(n)), "n's next network child is back too")
 
     book = json.loads(run(n, "peers", "--known", "--json"))
     assert book["outbound_max"] == 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,9 @@ import pytest
 from crdt import MalformedBytes, PeerId, encode
 from node.membership import ANSWER_PAUSE_S, Membership, MembershipSettings
 from node.network import BadAddress, ConnectedPeer, PeerRefused, PeerUnreachable
+from node.network.addressbook import WAIT_ALONE_S, Known
 from node.network.addresses import parse_address
-from node.network.bookfile import load
+from node.network.bookfile import load, pack, save
 from node.network.exchange import decode_answer, encode_answer, encode_request
 from tests.node.network.books import NOW_S, address, peer
 from tests.node.network.swarms import NETWORK
@@ -144,26 +145,23 @@ async def test_a_newcomer_learns_of_others_through_one_and_returns_without_it(
     tmp_path: Path,
 ) -> None:
     town = Town()
-    async with home(town, "a", HOSTS["a"], tmp_path) as a:
-        known = a.address
+    async with AsyncExitStack() as until_killed:
+        a = await until_killed.enter_async_context(home(town, "a", HOSTS["a"], tmp_path))
         async with (
-            home(town, "b", HOSTS["b"], tmp_path, known),
-            home(town, "c", HOSTS["c"], tmp_path, known) as c,
+            home(town, "b", HOSTS["b"], tmp_path, a.address),
+            home(town, "c", HOSTS["c"], tmp_path, a.address) as c,
         ):
-            async with home(town, "n", HOSTS["n"], tmp_path, known) as n:
+            async with home(town, "n", HOSTS["n"], tmp_path, a.address) as n:
                 await n.until_linked("a", "b", "c")
                 founds = {one.peer: n.membership.standing(one).found for one in n.peers()}
                 assert founds[a.id] == "bootstrap"
                 assert set(founds.values()) <= {"bootstrap", "exchange", "inbound"}
-                del town.homes["a"]  # it is killed
-                for other in list(town.homes.values()):
-                    a.part(other)
+                await until_killed.aclose()
                 assert len(n.links) == 2
             await c.until(lambda: n.id not in c.links)
-            async with home(town, "n", HOSTS["n"], tmp_path, known) as n:
+            async with home(town, "n", HOSTS["n"], tmp_path, a.address) as n:
                 await n.until_linked("b", "c")
                 assert a.id not in n.links
-        town.homes["a"] = a
 
 
 async def test_the_file_keeps_whom_the_node_reached(tmp_path: Path) -> None:
@@ -295,3 +293,23 @@ async def test_nothing_is_dialled_while_the_network_child_is_away(tmp_path: Path
         assert n.membership.standing(one).found == "operator"
         with pytest.raises(BadAddress):
             await n.membership.dial("/ip4/0.0.0.0/tcp/1/p2p/x")
+
+
+async def test_a_machine_whose_network_was_away_returns_at_once_and_blames_nobody(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    remembered = Known(address(HOSTS["b"], "b"), "exchange", 1.0, ["9.9.0.0/16"], tried_s=1.0)
+    save(tmp_path / "n.book", pack(NETWORK, [remembered]))
+    async with home(town, "n", HOSTS["n"], tmp_path) as n:
+        for attempt in range(1, 30):
+            await n.until(lambda attempt=attempt: len(n.dialled) == attempt)
+            await turns()
+            town.now_s += 2 * WAIT_ALONE_S
+            n.membership.peer_lost(peer("nobody"))  # whatever happens wakes it
+        (known,) = n.membership.known()
+        assert known.failures == 0
+        async with home(town, "b", HOSTS["b"], tmp_path):
+            town.now_s += 2 * WAIT_ALONE_S
+            n.membership.peer_lost(peer("nobody"))
+            await n.until_linked("b")
