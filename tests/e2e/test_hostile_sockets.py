@@ -25,7 +25,7 @@ GROWN_BYTES_MAX = 96 << 20
 or a few bodies of 10 MiB."""
 HOARDED_BYTES_MAX = 384 << 20
 """The same when 500 MiB of bodies are under way at once. The node counts 32 MiB of them, which are
-up to 250 MiB with the buffers around them and what the allocator keeps; uncounted, 700 MiB."""
+130 to 250 MiB with the buffers around them and what the allocator keeps; uncounted, 700 MiB."""
 LOG_CHARACTERS_MAX = 20_000
 
 
