@@ -38,6 +38,7 @@ async def _measured(seconds: float) -> dict[str, Any]:
     each = list(sieges.values())
     return {
         "p95_ms": max(one["api_p95_ms"] for one in each),
+        "port_p95_ms": max(one["port_p95_ms"] for one in each),
         "grown_mb": max(max(one["grown_mb"].values()) for one in each),
         "unanswered": sum(one["unanswered"] for one in each),
         "quiet_p50_ms": quiet.asked["api"].p50_ms,
