@@ -115,6 +115,7 @@ class PeerProgress:
         asked: When it was last asked for an id, so that it is not asked again at once.
         comparison: The comparison under way, in phase `COMPARING`.
         unread: Its store is new to us: no cursor of ours is of its epoch.
+        patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
         deferred: Its page of ids was put off once, because somebody else was sending those items.
     """
@@ -137,6 +138,7 @@ class PeerProgress:
     asked: OrderedDict[ItemId, int] = field(default_factory=OrderedDict[ItemId, int])
     comparison: Comparison | None = None
     unread: bool = False
+    patient_until_ms: int = 0
     compare_due_ms: int = 0
     deferred: bool = False
     failures: int = 0
@@ -164,5 +166,6 @@ def new_progress(
         ),
         cursor=cursor or START,
         unread=cursor is None,
+        patient_until_ms=now_ms + limits.retry_ms,
         compare_due_ms=now_ms + limits.compare_ms,
     )

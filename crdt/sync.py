@@ -236,9 +236,11 @@ class SyncMachine:
             return []  # dropped a moment ago, for a fault
         is_fresh = now_ms < self._fresh_until_ms
         if self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
-            if any(one.comparison for one in self._peers.values()):
+            if not any(one.comparison for one in self._peers.values()):
+                return self._compare(peer, now_ms)
+            if peer.unread and now_ms < peer.patient_until_ms:
                 return self._rest(peer, now_ms, self._limits.idle_page_ms)
-            return self._compare(peer, now_ms)
+            # Who keeps us waiting for its answers keeps nobody else from being read.
         if not is_fresh and self._bulk not in {None, peer.id}:
             return self._rest(peer, now_ms, self._bulk_until_ms - now_ms)
         peer.unread = False
@@ -377,7 +379,8 @@ class SyncMachine:
         peer.last_n = max(page.last_n, page.next_n)
         cursor = Cursor(page.epoch, page.next_n)
         if peer.cursor.epoch not in {b"", page.epoch}:
-            peer.unread = True  # its store is another one than we read: what does it hold?
+            # Its store is another one than we read: what does it hold?
+            peer.unread, peer.patient_until_ms = True, now_ms + self._limits.retry_ms
         if not is_whole:
             return self._on_ids(peer, page, cursor, now_ms)
         if page.done or peer.unread or not peer.page_new:

@@ -50,6 +50,7 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.outbox import FRAME_BURST, ITEM_BYTES_MAX, Outbox
+from crdt.reconcile.frames import Compare
 from node.storage.memory import MemoryDisk, MemoryStorage
 from tests.crdt.replicas import PEER, new_replica
 from tests.writers import NETWORK, Writer
@@ -415,3 +416,30 @@ def test_nothing_is_read_ahead_of_pages_that_hold_nothing_new() -> None:
     bench(Heartbeat())
     effects = bench.answer(third, page(ANN.genesis, n=2, done=False))
     assert not [effect for effect in effects if isinstance(effect, SendRequest)]
+
+
+def test_who_hangs_in_a_comparison_keeps_nobody_from_being_read() -> None:
+    bench = Bench()
+    bench(LocalItems(1, (ANN.genesis,)))
+    hung = bench.connect(OTHER)
+    assert isinstance(decode_request(hung.raw, NETWORK), Compare)
+    effects = bench(PeerConnected(PEER))
+    asked_ms = bench.now_ms
+    while not [effect for effect in effects if isinstance(effect, SendRequest)]:
+        bench.now_ms = max(bench.now_ms + 1, min(e.at_ms for e in effects if isinstance(e, WakeAt)))
+        effects = bench(Heartbeat())
+    assert bench.now_ms - asked_ms <= 2_100
+    assert asked(only(effects, SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+
+
+def test_a_proof_that_is_due_waits_for_nothing_and_stops_nothing() -> None:
+    bench = Bench(SyncLimits(compare_ms=30_000))
+    bench.answer(bench.connect(), page(ANN.genesis))
+    bench.now_ms += 40_000
+    first = only(bench(Heartbeat()), SendRequest)
+    assert isinstance(decode_request(first.raw, NETWORK), Compare)
+    # It does not answer: then the log is read on.
+    bench(RequestFailed(PEER, first.request, "timeout"))
+    bench.now_ms += 5_000
+    again = only(bench(Heartbeat()), SendRequest)
+    assert asked(again) == CatchUp(EPOCH, 1, CatchUpMode.IDS)
