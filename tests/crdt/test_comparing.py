@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.diff import compare
-from crdt import ItemId, MalformedBytes, PeerId, sha3
-from crdt.frames import decode_request, encode_request
+from crdt import ItemId, MalformedBytes, PeerId, answered_items, sha3
+from crdt.frames import decode_request, encode_caught_up, encode_fetched, encode_request
 from crdt.ids import NetworkId
 from crdt.reconcile.comparing import Answers, Comparison
-from crdt.reconcile.frames import AskSketch, Compare, Held, Pick
+from crdt.reconcile.frames import AskSketch, Compare, Held, Pick, encode_compared, encode_picked
 from crdt.reconcile.idset import IdSet, digest_of, merged, without
 from crdt.reconcile.keys import CELL_COUNT_MAX, TooDifferent, comparison_key
 from crdt.reconcile.sketches import (
@@ -28,6 +28,8 @@ from crdt.reconcile.sketches import (
     sketch,
     unpack_cells,
 )
+from tests.writers import NETWORK as WRITERS
+from tests.writers import Writer
 
 NETWORK = NetworkId(sha3(b"network"))
 KEY = comparison_key(NETWORK, b"a" * 16, b"b" * 16)
@@ -236,3 +238,19 @@ def test_what_it_takes_is_counted_in_bytes() -> None:
         assert figures.missing == difference // 2
         assert figures.size <= bytes_max
         assert figures.rounds <= 4
+
+
+def test_the_items_of_every_answer_are_found_by_who_looks_before_it_is_judged() -> None:
+    item = Writer("ann").genesis
+    held = Held(b"e" * 16, 1, 1, b"d" * 16)
+    page = encode_caught_up(
+        network=WRITERS, epoch=b"e" * 16, next_n=1, last_n=1, done=True, raws=[item.raw]
+    )
+    for raw in (
+        page,
+        encode_fetched([item.raw], [], WRITERS),
+        encode_picked([item.raw], [], WRITERS),
+    ):
+        assert answered_items(raw, WRITERS) == (item,)
+    with pytest.raises(MalformedBytes):
+        answered_items(encode_compared(b"n" * 16, held, WRITERS), WRITERS)
