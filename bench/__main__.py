@@ -23,10 +23,7 @@ from typing import Any, cast
 import structlog
 from rich.console import Console
 
-NAMES = (
-    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "relay", "fetch",
-    "hostile",
-)  # fmt: skip
+NAMES = ("ingest", "put", "card", "resolve", "join", "live", "relay", "fetch")
 RESULTS = Path(__file__).parent / "results"
 
 

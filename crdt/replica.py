@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from crdt.accounts import Account, Standing
 from crdt.caches import WeighedCache
@@ -40,10 +39,6 @@ from crdt.ports import (
 )
 from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
-from crdt.stamps import StampBatch, StampJudge, origin_of
-
-if TYPE_CHECKING:
-    from crdt.reconcile.idset import IdSet
 
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
@@ -66,10 +61,8 @@ class Replica:
         storage: Storage,
         body_rules: BodyRules,
         receipt_rules: ReceiptRules,
-        stamps: StampJudge | None = None,
     ) -> None:
         self.network = network
-        self._stamps = stamps or StampJudge(network, None)
         self.storage = storage
         self.pending = PendingItems(count_max=PENDING_COUNT_MAX, bytes_max=PENDING_BYTES_MAX)
         self._body_rules = body_rules
@@ -78,16 +71,6 @@ class Replica:
         self._accounts_weight = 0
         self._layouts: LayoutCache = WeighedCache(LAYOUT_CACHE_WEIGHT_MAX)
         self._links: WeighedCache[OperationId, Link] = WeighedCache(LINK_CACHE_WEIGHT_MAX)
-        self._ids: IdSet | None = None
-
-    @property
-    def ids(self) -> IdSet:
-        """Everything that need not be fetched (`seen`), by ids: read once, then kept in step."""
-        if self._ids is None:
-            from crdt.reconcile.idset import IdSet  # brings numpy, which few commands need
-
-            self._ids = IdSet(self.storage.all_ids())
-        return self._ids
 
     def accept(
         self,
@@ -109,8 +92,7 @@ class Replica:
         Raises:
             WorldFault: the store could not write; nothing was changed.
         """
-        stamps = self._stamps.batch(origin_of(source, author), now_ms)
-        batch = _Batch(self, {item.id for item in items}, stamps)
+        batch = _Batch(self, {item.id for item in items})
         faults: list[tuple[PeerId, RemoteFault]] = []
         outcomes: list[Outcome] = []
         try:
@@ -138,8 +120,6 @@ class Replica:
         finally:
             self.pending.forget(LOCAL)
         self._remember(batch)
-        if unpruned:
-            self._ids = None
         return Accepted(
             batch.settled(outcomes),
             admitted,
@@ -248,9 +228,6 @@ class Replica:
         """Take over what a committed batch has made of the accounts."""
         for account in batch.accounts.values():
             self._keep_account(account)
-        if self._ids is not None:
-            self._ids.discard(batch.superseded)
-            self._ids.add(batch.admissions)
 
 
 class _Batch:
@@ -259,11 +236,9 @@ class _Batch:
     Dropping a batch undoes it: nothing of the replica is touched until it is committed.
     """
 
-    def __init__(self, replica: Replica, ids: set[ItemId], stamps: StampBatch) -> None:
-        self._stamps = stamps
+    def __init__(self, replica: Replica, ids: set[ItemId]) -> None:
         self.admissions: dict[ItemId, Admission] = {}
         self.accounts: dict[AccountId, Account] = {}
-        self.superseded: list[ItemId] = []
         self._replica = replica
         self._storage = replica.storage
         self._known = replica.storage.known(ids)
@@ -410,10 +385,7 @@ class _Batch:
             return self._admit_receipt(item, self._replica.slot_of(item, self.account))
         if item.kind is ItemKind.ACCOUNT:
             entry = open_entry(item, network)
-            account = check_entry(entry, self)
-            if entry.type is EntryType.GENESIS:
-                self._stamps.check(item, entry)  # the dearest check, so the last
-            self._admit_entry(item, entry, account)
+            self._admit_entry(item, entry, check_entry(entry, self))
             return True
         operation = open_operation(item, network)
         self._replica.check_body(operation, item.body)
@@ -466,8 +438,6 @@ class _Batch:
             return False
         if mine is not None:
             del self.admissions[mine[1]]
-        elif standing is not None:
-            self.superseded.append(standing.id)
         self.admissions[item.id] = Admission(item, slot)
         self._standing[slot.slot] = (SlotStanding(slot.rank, item.id), item.id)
         return True

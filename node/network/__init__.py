@@ -10,7 +10,6 @@ from node.network.errors import (
     PortInUse,
     TooLarge,
 )
-from node.network.exchange import exchange_protocol
 from node.network.settings import (
     PUBLISH_BYTES_MAX,
     REQUEST_BYTES_MAX,
@@ -33,5 +32,4 @@ __all__ = [
     "PeerUnreachable",
     "PortInUse",
     "TooLarge",
-    "exchange_protocol",
 ]

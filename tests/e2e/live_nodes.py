@@ -27,16 +27,12 @@ class Session:
         self.errors = ""
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def url(self) -> str:
-        return str(self.of("started")[0]["url"])
+        return self.of("started")[0]["url"]
 
     @property
     def room(self) -> str:
-        return str(self.of("started")[0]["room"])
+        return self.of("started")[0]["room"]
 
     @property
     def port(self) -> int:
@@ -73,18 +69,14 @@ class Session:
             return await self._process.wait()
 
     async def read(self) -> None:
-        out, err = self._process.stdout, self._process.stderr
-        assert out is not None
-        assert err is not None
-
         async def lines() -> None:
-            async for line in out:
+            async for line in self._process.stdout:
                 async with self._changed:
                     self.events.append(json.loads(line))
                     self._changed.notify_all()
 
         async def errors() -> None:
-            async for line in err:
+            async for line in self._process.stderr:
                 self.errors += line.decode()
 
         await asyncio.gather(lines(), errors())
