@@ -64,7 +64,8 @@ class RecordChange(NamedTuple):
 
     Attributes:
         operation: The winner; when nothing shows, any operation of the record.
-        is_new: The store knew nothing of the record before, so it need not look.
+        is_new: The store knew nothing of the record before, so it need not look. It is not said of
+            every one: not when its account changed in the batch, nor when nothing shows.
     """
 
     record: RecordId

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import get_args
 
 from pydantic import Field
@@ -39,12 +40,11 @@ class AIAgent(Record):
     tools: Words = ()
     """A set: kept sorted and unique."""
 
-    def problems(self) -> list[Problem]:
-        """Return what contradicts itself between fields that are each in order."""
-        found = super().problems()
-        found += kind_problems("agent_type", self.agent_type, AGENT_TYPES)
-        found += kind_problems("framework", self.framework, AGENT_FRAMEWORKS)
+    def problems(self) -> Iterator[Problem]:
+        """Yield what contradicts itself between fields that are each in order."""
+        yield from super().problems()
+        yield from kind_problems("agent_type", self.agent_type, AGENT_TYPES)
+        yield from kind_problems("framework", self.framework, AGENT_FRAMEWORKS)
         for at, kind in enumerate(self.compatible_model_types):
-            found += kind_problems(f"compatible_model_types[{at}]", kind, MODEL_TYPES)
-        found += resource_problems(self.resource_requirements)
-        return found
+            yield from kind_problems(f"compatible_model_types[{at}]", kind, MODEL_TYPES)
+        yield from resource_problems(self.resource_requirements)

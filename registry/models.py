@@ -45,22 +45,21 @@ class AIModel(Record):
         default_factory=ModelResourceRequirements
     )
 
-    def problems(self) -> list[Problem]:
-        """Return what contradicts itself between fields that are each in order."""
-        found = super().problems()
+    def problems(self) -> Iterator[Problem]:
+        """Yield what contradicts itself between fields that are each in order."""
+        yield from super().problems()
         for field, value, known in (
             ("model_type", self.model_type, MODEL_TYPES),
             ("framework", self.framework, MODEL_FRAMEWORKS),
             ("quantization", self.quantization, QUANTIZATIONS),
         ):
             if isinstance(value, Other):
-                found += kind_problems(field, value, known)
-        found += resource_problems(self.resource_requirements)
+                yield from kind_problems(field, value, known)
+        yield from resource_problems(self.resource_requirements)
         if self.parameters and self.quantization is not None:
-            found += capacity_problems(
+            yield from capacity_problems(
                 self.resource_requirements, self.parameters, plain(self.quantization)
             )
-        return found
 
 
 def kind_problems(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -22,7 +23,7 @@ from registry.fields import (
     Url,
     Words,
 )
-from registry.terms import BaseModels, Price, ShareBps, Splits, has_terms, terms_problems
+from registry.terms import BaseModels, Price, ShareBps, Splits, terms_problems
 
 PROBLEMS = "record_rules"
 """The type of the pydantic error whose context carries problems between fields."""
@@ -67,13 +68,13 @@ class Record(Closed):
 
     @model_validator(mode="after")
     def _check_between_fields(self) -> Self:
-        problems = self.problems()
+        problems = tuple(self.problems())
         if problems:
             text = "; ".join(f"{p.field}: {p.message}" for p in problems)
-            context = {"problems": tuple(problems), "text": text}
+            context = {"problems": problems, "text": text}
             raise PydanticCustomError(PROBLEMS, "{text}", context)
         return self
 
-    def problems(self) -> list[Problem]:
-        """Return what contradicts itself between fields that are each in order."""
-        return list(terms_problems(self)) if has_terms(self) else []
+    def problems(self) -> Iterator[Problem]:
+        """Yield what contradicts itself between fields that are each in order."""
+        yield from terms_problems(self)

@@ -83,11 +83,6 @@ BaseModels = Annotated[
 PRICE_FIELDS = tuple(Price.model_fields)
 
 
-def has_terms(record: Record) -> bool:
-    """Whether a record states terms that could contradict each other at all."""
-    return record.price is not None or bool(record.splits or record.base_models)
-
-
 def terms_problems(record: Record) -> Iterator[Problem]:
     """Yield which of a record's terms contradict each other."""
     price = record.price

@@ -6,7 +6,6 @@ Validation refuses by it, on every node: a changed number is a new wire version.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 _BITS_MILLI = {
     "FP32": 32_000, "FP16": 16_000, "BF16": 16_000, "FP8": 8_000, "INT8": 8_000,
@@ -29,7 +28,6 @@ GGUF_VARIANT_SMALLEST = "IQ1_S"
 _VARIANT = re.compile(r"(?:GGUF[-_: /]?)?([A-Z0-9_]+)")
 
 
-@lru_cache(maxsize=256)
 def bits_milli_per_weight(quantization: str | None) -> int | None:
     """Return thousandths of a bit per weight; None for a format that is not known.
 

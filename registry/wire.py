@@ -61,8 +61,8 @@ _VALIDATORS = {
 }
 """Each kind's fields in order, and pydantic's own validator: on every put's way."""
 _NESTED = (Price, Split, BaseModelShare, ModelResourceRequirements, AgentResourceRequirements)
-"""What is written as its fields in order, as a record is: pydantic keeps `__dict__` in the order of
-the class, whatever the order of the input (a test holds both to that)."""
+"""What is written as its fields in order: pydantic keeps `__dict__` in the order of the class,
+whatever the order of the input (a test holds it to that)."""
 
 
 def kind_of(record: AIModel | AIAgent) -> RecordKind:
@@ -101,25 +101,22 @@ def decode_record(kind: RecordKind, body: bytes) -> AIModel | AIAgent:
         raise BadRecord(
             f"a {kind.name.lower()} is {_HEADER + len(fields)} fields of schema {SCHEMA_VERSION}"
         )
-    values = parts[_HEADER:]
-    given: dict[str, Any] = dict(zip(fields, values, strict=False))  # has_head has counted
-    read: list[int] = []
+    given: dict[str, Any] = dict(zip(fields, parts[_HEADER:], strict=True))
     try:
-        for at, name, read_array in _READERS[kind]:
-            if values[at] and type(values[at]) is tuple:
-                given[name] = read_array(values[at])
-                read.append(at)
-        record: AIModel | AIAgent = validated(given)
+        read = {
+            name: read_array(value)
+            for name, read_array in _READERS[kind]
+            if (value := given[name]) and type(value) is tuple
+        }
+        record: AIModel | AIAgent = validated({**given, **read})
     except MalformedBytes as error:
         raise BadRecord(str(error)) from error
     except ValidationError as error:
         first = problems_of(error)[0]
         raise BadRecord(f"{first.field} = {first.value}: {first.message}") from error
-    spelt = list(record.__dict__.values())
-    for at in read:
-        spelt[at] = _plain(spelt[at])
+    spelt = record.__dict__
     # What was validated is of the exact types that were given, so equal values are equal bytes.
-    if tuple(spelt) != values:
+    if {**spelt, **{name: _plain(spelt[name]) for name in read}} != given:
         raise BadRecord("a set in it is not sorted and unique, so it has another spelling")
     return record
 
@@ -174,7 +171,7 @@ _SHARED_READERS = (
     ("base_models", _each(_named(tuple(BaseModelShare.model_fields)))),
     ("framework", _other),
 )
-_NAMED_READERS: Mapping[RecordKind, tuple[tuple[str, Callable[[Any], Any]], ...]] = {
+_READERS: Mapping[RecordKind, tuple[tuple[str, Callable[[Any], Any]], ...]] = {
     RecordKind.MODEL: (
         *_SHARED_READERS,
         ("model_type", _other),
@@ -188,8 +185,3 @@ _NAMED_READERS: Mapping[RecordKind, tuple[tuple[str, Callable[[Any], Any]], ...]
         ("resource_requirements", _named(AGENT_RESOURCE_FIELDS)),
     ),
 }
-_READERS = {
-    kind: tuple([(_CLASSES[kind][1].index(name), name, read) for name, read in readers])
-    for kind, readers in _NAMED_READERS.items()
-}
-"""With each field's place among the fields."""

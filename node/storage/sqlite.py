@@ -66,6 +66,7 @@ _INSERT_ACCOUNT = "INSERT INTO account_v1 (id, root_key, recovery_key) VALUES (?
 _INSERT_ENTRY = "INSERT INTO entry_v1 (account, id) VALUES (?, ?)"
 _INSERT_PRUNED = "INSERT INTO pruned_v1 (id, record) VALUES (?, ?)"
 _INSERT_STALE = "INSERT OR IGNORE INTO stale_v1 (record) VALUES (?)"
+_LAST_NUMBER = "SELECT max(number) FROM record_v1"
 _INSERT_RECORD = """
     INSERT INTO record_v1
         (number, id, kind, account, slug, heads, deleted, tips, era, void_count, card_count,
@@ -106,7 +107,6 @@ class SqliteStorage:
         self._database = database
         self._epoch = _epoch_of(database, path)
         self._last_n = _last_n_of(database, path)
-        self._last_number = _last_number_of(database, path)
         self._views = SearchViews(database, path, CardShelf(self, RegistryRules().seed_of))
 
     @property
@@ -280,7 +280,6 @@ class SqliteStorage:
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
-        self._last_number += len(numbers)
 
     def project(self, count_max: int) -> bool:
         """Bring at most so many operations into the search views; whether more are left."""
@@ -291,9 +290,13 @@ class SqliteStorage:
         self._views.rebuild()
 
     def _write_records(self, changes: Sequence[RecordChange]) -> dict[RecordId, int]:
-        """Write the states of records; return the numbers of those that are new."""
+        """Write the states of records; return the numbers of those that are said to be new.
+
+        The table is asked for its last number each time: among the others are new ones too.
+        """
         new = [change for change in changes if change.is_new]
-        numbers = {change.record: n for n, change in enumerate(new, self._last_number + 1)}
+        (last,) = self._database.execute(_LAST_NUMBER).fetchone()
+        numbers = {change.record: n for n, change in enumerate(new, (last or 0) + 1)}
         rows = [_record_row(numbers[change.record], change) for change in new]
         self._database.executemany(_INSERT_RECORD, rows)
         rows = [_record_row(None, change) for change in changes if not change.is_new]
@@ -448,9 +451,3 @@ def _last_n_of(database: sqlite3.Connection, path: Path | str) -> int:
             "SELECT value FROM meta_v1 WHERE key = 'last_n'"
         ).fetchone()
     return max(row[0] or 0, kept[0] if kept else 0)
-
-
-def _last_number_of(database: sqlite3.Connection, path: Path | str) -> int:
-    with storage_faults(path):
-        row: tuple[int | None] = database.execute("SELECT max(number) FROM record_v1").fetchone()
-    return row[0] or 0

@@ -11,14 +11,17 @@ import pytest
 from crdt import (
     LOCAL,
     BodyRules,
+    Capability,
     Commit,
     Cursor,
+    EntryType,
     Item,
     ItemId,
     OperationId,
     PeerId,
     Replica,
     Storage,
+    make_entry,
 )
 from node.catalogue import CatalogueStore
 from node.storage import SqliteReader, open_storage
@@ -27,6 +30,14 @@ from tests.writers import NETWORK, AnyBody, LaneReceipts, Writer, make_receipt
 
 ANN = Writer("ann")
 BOB = Writer("bob")
+HIRED = make_entry(
+    network=NETWORK, type=EntryType.ADD_KEY, account=ANN.account, predecessor=ANN.genesis.id,
+    signer=ANN.key, key=BOB.key.public, capabilities=Capability.MAINTAINER,
+)  # fmt: skip
+FIRED = make_entry(
+    network=NETWORK, type=EntryType.REVOKE, account=ANN.account, predecessor=HIRED.id,
+    signer=ANN.key, key=BOB.key.public,
+)  # fmt: skip
 PEER = PeerId("peer")
 MIB = 1024 * 1024
 
@@ -220,6 +231,38 @@ def test_finding_by_slug_and_by_account(store: Store) -> None:
     assert store.reader.records_of_slug("thing", ANN.account, ANN.account) == [ANN.record()]
     assert store.reader.records_of_slug("none", *everybody) == []
     assert set(store.reader.records_of(ANN.account)) == {ANN.record(), ANN.record("other")}
+
+
+def test_slugs_are_found_among_more_accounts_than_one_query_asks_for(store: Store) -> None:
+    writers = [Writer(f"writer {number}") for number in range(260)]
+    last = max(writers, key=lambda one: one.account)
+    store.accept(*(one.genesis for one in writers), last.put())
+    assert store.reader.records_of_slug("thing", b"\0" * 32, b"\xff" * 32) == [last.record()]
+
+
+def test_a_new_record_that_shows_nothing_takes_no_other_records_number(store: Store) -> None:
+    """Found by reading: a dead key's record had its number given again, and the next one failed."""
+    store.accept(ANN.genesis, HIRED, FIRED)
+    late = ANN.put(slug="late", key=BOB.key, account_heads=(HIRED.id,))
+    store.accept(late)
+    store.accept(ANN.put(slug="one"), ANN.put(slug="two"))
+    store.reopen()
+    store.accept(ANN.put(slug="three"))
+    slugs = ("late", "one", "two", "three")
+    assert store.reader.records_of(ANN.account) == [ANN.record(slug) for slug in slugs]
+    assert [store.reader.record(ANN.record(slug)) is not None for slug in slugs] == [
+        False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_a_new_record_whose_account_changes_in_its_batch_takes_no_other_records_number(
+    store: Store,
+) -> None:
+    store.accept(ANN.genesis, HIRED, ANN.put(slug="one"), FIRED, ANN.put(slug="two"))
+    store.accept(ANN.put(slug="three"))
+    records = {ANN.record(slug) for slug in ("one", "two", "three")}
+    assert set(store.reader.records_of(ANN.account)) == records
+    assert all(store.reader.record(record) for record in records)
 
 
 def test_receipts_by_subject_and_period(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from node.storage import (
     SCHEMA_FOLDER,
+    SqliteReader,
     StorageBusy,
     StorageCorrupt,
     StorageFault,
@@ -20,9 +22,11 @@ from node.storage import (
     StoreNewer,
     open_database,
     open_reader,
+    open_storage,
     storage_faults,
     transaction,
 )
+from tests.writers import NETWORK, Writer
 
 
 @pytest.fixture
@@ -203,3 +207,29 @@ def test_a_file_size_limit_is_a_world_fault_and_the_store_goes_on(
     code, rows = done.stdout.splitlines()
     assert code in {"storage-full", "storage-fault"}
     assert rows == "[('small',)]"
+
+
+def test_records_of_before_accounts_had_numbers_are_found_by_their_account(tmp_path: Path) -> None:
+    ann = Writer("ann")
+    path, older = tmp_path / "registry.sqlite3", tmp_path / "older"
+    older.mkdir()
+    for file in sorted((SCHEMA_FOLDER / "registry").glob("*.sql"))[:5]:
+        shutil.copy(file, older)
+    database = open_database(path, older)
+    database.execute(
+        "INSERT INTO account_v1 (id, root_key, recovery_key) VALUES (?, ?, ?)",
+        (ann.account, ann.key.public, ann.key.public),
+    )
+    for slug in ("one", "two"):
+        database.execute(
+            "INSERT INTO record_v1 (id, kind, account, slug, heads, deleted) "
+            "VALUES (?, 1, ?, ?, ?, 0)",
+            (ann.record(slug), ann.account, slug, bytes(32)),
+        )
+    database.close()
+    storage = open_storage(path, NETWORK)
+    assert storage.records_of(ann.account) == [ann.record("one"), ann.record("two")]
+    storage.close()
+    reader = SqliteReader(path, NETWORK)
+    assert reader.records_of_slug("two", ann.account, ann.account) == [ann.record("two")]
+    reader.close()
