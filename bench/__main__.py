@@ -23,7 +23,10 @@ from typing import Any, cast
 import structlog
 from rich.console import Console
 
-NAMES = ("ingest", "put", "card", "resolve", "join", "live", "relay", "fetch")
+NAMES = (
+    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "relay", "fetch",
+    "hostile",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -1,8 +1,8 @@
 """The other node of a benchmark, in a process of its own, told by lines what to publish.
 
 `python -m bench.remote FOLDER ITEMS ACCOUNTS` starts a node, prints `ready ADDRESS ITEMS`, and then
-answers each line: `all` publishes everything that is left, `next` publishes one item; the answer is
-`published COUNT STARTED`, with the moment it began on the clock that all processes share.
+answers each line: `all` publishes everything that is left, `next` one item, a number so many; the
+answer is `published COUNT STARTED`, with the moment it began on the clock that processes share.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RemoteNode:
     item_count: int
 
     async def publish(self, how: str) -> tuple[int, float]:
-        """Tell it to publish (`all` or `next`); return the count so far and when it began.
+        """Tell it to publish (`all`, `next`, a number); return the count so far and its beginning.
 
         The moment is `time.perf_counter`, which on Linux is one clock for every process.
         """
@@ -86,7 +86,8 @@ async def _serve(folder: Path, items: int, accounts: int) -> None:
         _say(f"ready {node.client.addresses[0]} {len(raws)}")
         while command := (await asyncio.to_thread(sys.stdin.readline)).strip():
             started_s = time.perf_counter()
-            until = len(raws) if command == "all" else done + 1
+            count = {"all": len(raws) - done, "next": 1}.get(command) or int(command)
+            until = min(len(raws), done + count)
             while done < until:
                 batch = raws[done : min(done + BATCH, until)]
                 await node.catalogue.publish(batch)

@@ -9,6 +9,7 @@ from crdt.accounts import (
     open_account,
     open_genesis,
 )
+from crdt.answers import answered_items
 from crdt.assembling import SeedOf, Written, card_parts, card_parts_since
 from crdt.auditing import (
     Audit,
@@ -53,7 +54,6 @@ from crdt.entries import (
     EntryType,
     make_entry,
     make_genesis,
-    network_id,
     open_entry,
     parse_entry,
 )
@@ -67,6 +67,7 @@ from crdt.errors import (
     MalformedBytes,
     MissingAccount,
     MissingItems,
+    NotAdmitted,
     NotAuthorised,
     RemoteFault,
     UserFault,
@@ -94,7 +95,8 @@ from crdt.events import (
     Settled,
     WakeAt,
 )
-from crdt.frames import ANSWER_FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, Verdict, check_gossip
+from crdt.frames import GOSSIP_BYTES_MAX, Verdict, check_gossip
+from crdt.framing import ANSWER_FRAME_BYTES_MAX
 from crdt.ids import (
     AccountId,
     ItemId,
@@ -112,6 +114,7 @@ from crdt.ids import (
 from crdt.items import BODY_BYTES_MAX, ITEM_BYTES_MAX, Item, ItemKind, pack_item, unpack_item
 from crdt.maxima import Slot
 from crdt.maxima import Standing as SlotStanding
+from crdt.networks import NETWORK_PATTERN, BadNetwork, Network, network_id, parse_network
 from crdt.operations import (
     ERA_FIRST,
     PREDECESSOR_COUNT_MAX,
@@ -145,6 +148,18 @@ from crdt.replica import Replica
 from crdt.resolution import Resolution, era_of, prunable, resolve
 from crdt.rivals import Branch, CheckpointRank, Concurrency, Equivocation, Fork
 from crdt.signed import Signed, SigningKey, seal, verify, verify_digest
+from crdt.stamps import (
+    BITS_MAX,
+    STAMP_BYTES,
+    StampJudge,
+    StampOrigin,
+    WorkRule,
+    check_stamp,
+    is_good_stamp,
+    stamp_bytes,
+    stamp_challenge,
+    stamp_of,
+)
 from crdt.sync import SyncMachine
 from crdt.vouching import Vouching, past_of
 from crdt.wire import (
@@ -160,31 +175,32 @@ from crdt.wire import (
 )
 
 __all__ = [
-    "ANSWER_FRAME_BYTES_MAX", "BODY_BYTES_MAX", "ERA_FIRST", "GOSSIP_BYTES_MAX",
-    "ITEM_BYTES_MAX", "KEEP_COUNT_MAX", "LOCAL", "PREDECESSOR_COUNT_MAX", "RANK_TERMS",
-    "SCOPE_COUNT_MAX", "Accepted", "Account", "AccountId", "AccountState", "Admission",
-    "AnswerReceived", "Audit", "AuditedEntry", "AuditedOperation", "Authority", "BadSignature",
-    "BodyRules", "Branch", "Capability", "Card", "CardBody", "CardDocument", "CardDraft",
-    "CardEngineFault", "CardFull", "CardPart", "CausalFault", "Cause", "Changed", "Checkpoint",
-    "CheckpointRank", "Commit", "Concurrency", "Cursor", "Declined", "DropPeer", "EditTooLarge",
-    "Effect", "Endorsement", "Entry", "EntryType", "Equivocation", "Event", "Fork", "Gossip",
-    "GossipReceived", "Grant", "HansaError", "Heartbeat", "Item", "ItemId", "ItemKind", "Json",
-    "LocalItems", "LogPage", "MalformedBytes", "ManifestDigest", "MissingAccount",
-    "MissingItems", "NetworkId", "NotAuthorised", "Operation", "OperationId", "OperationType",
-    "Outcome", "PeerConnected", "PeerId", "PeerLost", "PeerStatus", "Place", "PruneAsked",
-    "Pruned", "PublicKey", "Rank", "ReceiptRules", "RecordChange", "RecordId", "RecordKind",
-    "Refusal", "Register", "RemoteFault", "Replica", "Reply", "RequestFailed",
-    "RequestReceived", "Resolution", "Seed", "SeedOf", "SendRequest", "Settled", "Signed",
-    "SigningKey", "Slot", "SlotStanding", "Standing", "Status", "Storage", "SyncLimits",
-    "SyncMachine", "SyncStatus", "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache",
-    "Why", "WorldFault", "Written", "WrongNetwork", "account_of", "array", "audit", "card_parts",
-    "card_parts_since",
-    "check_authority", "check_gossip", "deciding_term", "decode", "decode_loosely", "edit_card",
-    "encode", "encode_checkpoint", "era_of", "field", "fixed_bytes", "has_head", "head_to_cite",
-    "id_from_hex", "is_slug", "make_entry", "make_genesis", "make_operation", "maximal",
-    "natural", "network_id", "open_account", "open_card", "open_checkpoint", "open_entry",
-    "open_genesis", "open_operation", "pack_item", "parse_entry", "parse_operation", "past_of",
-    "peer_id_of", "plan_endorsement", "prunable", "public_key_of", "rank_of", "record_id",
-    "resolve", "resolved", "seal", "sha3", "short", "sign_endorsement", "slug_of", "split_keep",
-    "taken_away", "unpack_item", "verify", "verify_digest",
+    "ANSWER_FRAME_BYTES_MAX", "BITS_MAX", "BODY_BYTES_MAX", "ERA_FIRST", "GOSSIP_BYTES_MAX",
+    "ITEM_BYTES_MAX", "KEEP_COUNT_MAX", "LOCAL", "NETWORK_PATTERN", "PREDECESSOR_COUNT_MAX",
+    "RANK_TERMS", "SCOPE_COUNT_MAX", "STAMP_BYTES", "Accepted", "Account", "AccountId",
+    "AccountState", "Admission", "AnswerReceived", "Audit", "AuditedEntry", "AuditedOperation",
+    "Authority", "BadNetwork", "BadSignature", "BodyRules", "Branch", "Capability", "Card",
+    "CardBody", "CardDocument", "CardDraft", "CardEngineFault", "CardFull", "CardPart",
+    "CausalFault", "Cause", "Changed", "Checkpoint", "CheckpointRank", "Commit", "Concurrency",
+    "Cursor", "Declined", "DropPeer", "EditTooLarge", "Effect", "Endorsement", "Entry", "EntryType",
+    "Equivocation", "Event", "Fork", "Gossip", "GossipReceived", "Grant", "HansaError", "Heartbeat",
+    "Item", "ItemId", "ItemKind", "Json", "LocalItems", "LogPage", "MalformedBytes",
+    "ManifestDigest", "MissingAccount", "MissingItems", "Network", "NetworkId", "NotAdmitted",
+    "NotAuthorised", "Operation", "OperationId", "OperationType", "Outcome", "PeerConnected",
+    "PeerId", "PeerLost", "PeerStatus", "Place", "PruneAsked", "Pruned", "PublicKey", "Rank",
+    "ReceiptRules", "RecordChange", "RecordId", "RecordKind", "Refusal", "Register", "RemoteFault",
+    "Replica", "Reply", "RequestFailed", "RequestReceived", "Resolution", "Seed", "SeedOf",
+    "SendRequest", "Settled", "Signed", "SigningKey", "Slot", "SlotStanding", "StampJudge",
+    "StampOrigin", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncStatus",
+    "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache", "Why", "WorkRule", "WorldFault",
+    "Written", "WrongNetwork", "account_of", "answered_items", "array", "audit", "card_parts",
+    "card_parts_since", "check_authority", "check_gossip", "check_stamp", "deciding_term", "decode",
+    "decode_loosely", "edit_card", "encode", "encode_checkpoint", "era_of", "field", "fixed_bytes",
+    "has_head", "head_to_cite", "id_from_hex", "is_good_stamp", "is_slug", "make_entry",
+    "make_genesis", "make_operation", "maximal", "natural", "network_id", "open_account",
+    "open_card", "open_checkpoint", "open_entry", "open_genesis", "open_operation", "pack_item",
+    "parse_entry", "parse_network", "parse_operation", "past_of", "peer_id_of", "plan_endorsement",
+    "prunable", "public_key_of", "rank_of", "record_id", "resolve", "resolved", "seal", "sha3",
+    "short", "sign_endorsement", "slug_of", "split_keep", "stamp_bytes", "stamp_challenge",
+    "stamp_of", "taken_away", "unpack_item", "verify", "verify_digest",
 ]  # fmt: skip

@@ -15,12 +15,12 @@ from crdt.errors import MalformedBytes, WrongNetwork
 from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PublicKey, RecordId
 from crdt.items import CONTENT_BYTES_MAX, Item, ItemKind, pack_item
 from crdt.signed import SigningKey, seal, verify_digest
-from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural, sha3
+from crdt.wire import array, decode, encode, field, fixed_bytes, has_head, natural
 
 DOMAIN = "hansa/account"
 VERSION = 0
 STAMP_BYTES_MAX = 512
-"""Room for the admission stamp or invitation; not judged on wire version 0."""
+"""Of an admission stamp; what a network with a rule asks of it is in `stamps.py`."""
 SCOPE_COUNT_MAX = 64
 """Records one grant can name. Together with the fixed fields it fits `CONTENT_BYTES_MAX`."""
 KEEP_COUNT_MAX = 96
@@ -150,11 +150,6 @@ def parse_entry(item: Item, network: NetworkId) -> Entry:
     if type_ is EntryType.GENESIS:
         return _genesis(item, parts)
     return _later(item, type_, parts)
-
-
-def network_id(name: str) -> NetworkId:
-    """Return the id of the network called `name` (for example `main`)."""
-    return NetworkId(sha3(encode(["hansa/network", VERSION, name])))
 
 
 def _genesis(item: Item, parts: tuple[Any, ...]) -> Entry:

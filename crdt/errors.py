@@ -61,6 +61,12 @@ class NotAuthorised(RemoteFault):
     code = "not-authorised"
 
 
+class NotAdmitted(RemoteFault):
+    """A genesis without the work that its network asks for: it founds no account there."""
+
+    code = "not-admitted"
+
+
 class MissingItems(HansaError):
     """Something cannot be judged before other items are known."""
 

@@ -1,44 +1,45 @@
 """Frames: every byte that two replicas exchange, and the judgement that needs the bytes alone.
 
 Gossip carries `ops` (whole items) and `have` (ids of items too big, or too many, to gossip).
-Requests and their answers carry cursor catch-up and fetch by id. Every frame is one canonical
-array that starts with its tag, the wire version and the network.
+Requests and their answers carry cursor catch-up and fetch by id; those of a comparison are in
+`crdt/reconcile/frames.py`. Every frame is one canonical array that starts with its tag, the wire
+version and the network.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from crdt.entries import open_entry
-from crdt.errors import MalformedBytes, RemoteFault, WrongNetwork
+from crdt.errors import MalformedBytes, RemoteFault
+from crdt.framing import (
+    ANSWER_FRAME_BYTES_MAX,
+    EPOCH_BYTES,
+    FETCH_COUNT_MAX,
+    REQUEST_BYTES_MAX,
+    VERSION,
+    UnknownVersion,
+    ids_in,
+    items_in,
+    not_empty,
+    open_frame,
+)
 from crdt.ids import ItemId, NetworkId
-from crdt.items import ITEM_BYTES_MAX, Item, ItemKind, unpack_item
+from crdt.items import Item, ItemKind
 from crdt.operations import open_operation
-from crdt.wire import array, decode, encode, field, fixed_bytes, natural
+from crdt.reconcile.frames import AskSketch, Compare, Pick, encode_question, question_in
+from crdt.wire import encode, field, fixed_bytes, natural
 
-T = TypeVar("T")
-
-VERSION = 0
 GOSSIP_BYTES_MAX = 60 * 1024
 """Under the 64 KiB that gossipsub passes on safely (node/network/guards.py)."""
-ANSWER_BYTES_MAX = 256 * 1024
-"""The items of one answer stop here; framing and one last big item come on top."""
-ANSWER_FRAME_BYTES_MAX = ANSWER_BYTES_MAX + ITEM_BYTES_MAX + 64 * 1024
-"""What a requester lets a peer send for one request; asserted to fit a 1 MiB stream frame."""
-REQUEST_BYTES_MAX = 64 * 1024
 OPS_COUNT_MAX = 512
 HAVE_COUNT_MAX = 1024
-FETCH_COUNT_MAX = 1024
 ANSWER_ID_COUNT_MAX = 4096
 ANSWER_ITEM_COUNT_MAX = 4096
-EPOCH_BYTES = 16
 
-assert ANSWER_FRAME_BYTES_MAX <= 1024 * 1024
-assert FETCH_COUNT_MAX * 34 + 128 <= REQUEST_BYTES_MAX
 assert HAVE_COUNT_MAX * 34 + 128 <= GOSSIP_BYTES_MAX
 
 
@@ -107,7 +108,7 @@ class Fetched:
 
 
 GossipFrame: TypeAlias = Ops | Have
-RequestFrame: TypeAlias = CatchUp | Fetch
+RequestFrame: TypeAlias = CatchUp | Fetch | Compare | AskSketch | Pick
 
 
 class Verdict(Enum):
@@ -145,12 +146,6 @@ def check_item(item: Item, network: NetworkId) -> None:
         open_operation(item, network)
     elif item.kind is ItemKind.ACCOUNT:
         open_entry(item, network)
-
-
-class UnknownVersion(RemoteFault):
-    """A frame of a wire version we do not speak."""
-
-    code = "unknown-wire-version"
 
 
 def encode_ops(items: Sequence[Item], network: NetworkId) -> bytes:
@@ -202,11 +197,11 @@ def decode_gossip(raw: bytes, network: NetworkId) -> GossipFrame:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=GOSSIP_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=GOSSIP_BYTES_MAX)
     if tag == "ops" and len(rest) == 1:
-        return Ops(_not_empty(_items(rest[0], OPS_COUNT_MAX), "ops"))
+        return Ops(not_empty(items_in(rest[0], OPS_COUNT_MAX), "ops"))
     if tag == "have" and len(rest) == 1:
-        return Have(_not_empty(_ids(rest[0], HAVE_COUNT_MAX), "have"))
+        return Have(not_empty(ids_in(rest[0], HAVE_COUNT_MAX), "have"))
     raise MalformedBytes(f"gossip frame {tag[:20]!r} of {len(rest)} fields is unknown")
 
 
@@ -215,7 +210,9 @@ def encode_request(frame: RequestFrame, network: NetworkId) -> bytes:
     if isinstance(frame, Fetch):
         assert 0 < len(frame.ids) <= FETCH_COUNT_MAX
         return encode(["fetch", VERSION, network, list(frame.ids)])
-    return encode(["after", VERSION, network, frame.epoch, frame.after_n, int(frame.mode)])
+    if isinstance(frame, CatchUp):
+        return encode(["after", VERSION, network, frame.epoch, frame.after_n, int(frame.mode)])
+    return encode_question(frame, network)
 
 
 def decode_request(raw: bytes, network: NetworkId) -> RequestFrame:
@@ -224,15 +221,18 @@ def decode_request(raw: bytes, network: NetworkId) -> RequestFrame:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=REQUEST_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=REQUEST_BYTES_MAX)
     if tag == "fetch" and len(rest) == 1:
-        return Fetch(_not_empty(_ids(rest[0], FETCH_COUNT_MAX), "fetch"))
+        return Fetch(not_empty(ids_in(rest[0], FETCH_COUNT_MAX), "fetch"))
     if tag == "after" and len(rest) == 3:
         epoch = field(rest[0], bytes, "epoch")
         if len(epoch) not in {0, EPOCH_BYTES}:
             raise MalformedBytes(f"epoch of {len(epoch)} bytes; it has {EPOCH_BYTES} or none")
         mode = natural(rest[2], "catch-up mode", maximum=max(CatchUpMode))
         return CatchUp(epoch, natural(rest[1], "cursor"), CatchUpMode(mode))
+    question = question_in(tag, rest)
+    if question is not None:
+        return question
     raise MalformedBytes(f"request frame {tag[:20]!r} of {len(rest)} fields is unknown")
 
 
@@ -256,7 +256,7 @@ def decode_caught_up(raw: bytes, network: NetworkId) -> CaughtUp:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
     if tag != "page" or len(rest) != 6:
         raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where a catch-up answer is due")
     return CaughtUp(
@@ -264,8 +264,8 @@ def decode_caught_up(raw: bytes, network: NetworkId) -> CaughtUp:
         next_n=natural(rest[1], "cursor"),
         last_n=natural(rest[2], "last arrival"),
         done=field(rest[3], bool, "done"),
-        items=_items(rest[4], ANSWER_ITEM_COUNT_MAX),
-        ids=_ids(rest[5], ANSWER_ID_COUNT_MAX),
+        items=items_in(rest[4], ANSWER_ITEM_COUNT_MAX),
+        ids=ids_in(rest[5], ANSWER_ID_COUNT_MAX),
     )
 
 
@@ -280,48 +280,11 @@ def decode_fetched(raw: bytes, network: NetworkId) -> Fetched:
     Raises:
         MalformedBytes, WrongNetwork, UnknownVersion: it is not one of ours.
     """
-    tag, rest = _open(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
+    tag, rest = open_frame(raw, network, bytes_max=ANSWER_FRAME_BYTES_MAX)
     if tag != "items" or len(rest) != 2:
         raise MalformedBytes(f"{tag[:20]!r} of {len(rest)} fields where a fetch answer is due")
-    return Fetched(_items(rest[0], FETCH_COUNT_MAX), _ids(rest[1], FETCH_COUNT_MAX))
+    return Fetched(items_in(rest[0], FETCH_COUNT_MAX), ids_in(rest[1], FETCH_COUNT_MAX))
 
 
 _OPS_ROOM = GOSSIP_BYTES_MAX - 64
 """64 covers the array heads, the tag, the version and the network id."""
-
-
-def _open(raw: bytes, network: NetworkId, *, bytes_max: int) -> tuple[str, tuple[Any, ...]]:
-    """Return a frame's tag and the fields after its network."""
-    parts = decode(raw, bytes_max=bytes_max)
-    if len(parts) < 3:
-        raise MalformedBytes(f"a frame of {len(parts)} fields; it starts with three")
-    tag = field(parts[0], str, "frame tag")
-    version = natural(parts[1], "wire version")
-    if version != VERSION:
-        raise UnknownVersion(f"frame {tag[:20]!r} has wire version {version}; we speak {VERSION}")
-    if fixed_bytes(parts[2], 32, "network id") != network:
-        raise WrongNetwork(f"frame {tag[:20]!r} is for another network")
-    return tag, parts[3:]
-
-
-def _not_empty(things: tuple[T, ...], what: str) -> tuple[T, ...]:
-    if not things:
-        raise MalformedBytes(f"an empty {what!r} frame")
-    return things
-
-
-def _items(value: object, count_max: int) -> tuple[Item, ...]:
-    raws = array(value, "items")
-    if len(raws) > count_max:
-        raise MalformedBytes(f"{len(raws)} items; at most {count_max}")
-    return tuple(unpack_item(field(raw, bytes, "item")) for raw in raws)
-
-
-def _ids(value: object, count_max: int) -> tuple[ItemId, ...]:
-    raws = array(value, "ids")
-    if len(raws) > count_max:
-        raise MalformedBytes(f"{len(raws)} ids; at most {count_max}")
-    ids = tuple(ItemId(fixed_bytes(raw, 32, "id")) for raw in raws)
-    if any(a == b for a, b in itertools.pairwise(sorted(ids))):
-        raise MalformedBytes("an id is listed twice")
-    return ids

@@ -20,7 +20,7 @@ OperationId = NewType("OperationId", bytes)
 ItemId = NewType("ItemId", bytes)
 """SHA3-256 of any replicated item's signed content; an `OperationId` is one."""
 NetworkId = NewType("NetworkId", bytes)
-"""SHA3-256 of a network's name: what keeps two networks' bytes apart."""
+"""SHA3-256 of a network's name and admission rule: what keeps two networks' bytes apart."""
 PublicKey = NewType("PublicKey", bytes)
 """An Ed25519 public key."""
 ManifestDigest = NewType("ManifestDigest", bytes)

@@ -129,6 +129,10 @@ class Storage(Protocol):
         """Return which of `ids` are in the store."""
         ...
 
+    def all_ids(self) -> bytes:
+        """Return the ids of every item that is in the store or was dropped, 32 bytes each."""
+        ...
+
     def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
         """Return those of `ids` that are operations in the store."""
         ...

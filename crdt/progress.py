@@ -6,11 +6,15 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from crdt.budgets import TokenBucket
-from crdt.frames import ANSWER_ID_COUNT_MAX
+from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp
 from crdt.ids import ItemId, PeerId
 from crdt.ports import Cursor
+
+if TYPE_CHECKING:
+    from crdt.reconcile.comparing import Comparison
 
 ARRIVAL_PATHS = ("local", "gossip", "catch-up")
 """How an item can come; one fetched by id, because something cited or listed it, is catch-up."""
@@ -32,6 +36,7 @@ class SyncLimits:
         idle_page_ms: Pause after a page that held nothing new.
         pending_ms: How long an item may wait for what it cites.
         peer_count_max: Peers that are remembered; the network holds fewer connections.
+        compare_ms: How often it is proved that a peer which was read holds what we hold.
         gossip_items_per_s: Items a peer may pass on; more are left to catch-up.
         requests_per_s: What a peer may ask; a fresh join takes some 400 requests.
         answer_bytes_per_s: What it may be answered.
@@ -48,6 +53,7 @@ class SyncLimits:
     idle_page_ms: int = 20
     pending_ms: int = 60_000
     peer_count_max: int = 512
+    compare_ms: int = 600_000
     gossip_items_per_s: int = 5_000
     requests_per_s: int = 200
     answer_bytes_per_s: int = 64 * 1024 * 1024
@@ -61,6 +67,7 @@ class Phase(Enum):
     IDLE = "idle"
     ITEMS = "items"
     IDS = "ids"
+    COMPARING = "comparing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +108,15 @@ class PeerProgress:
     Attributes:
         due_ms: When it is asked again, while `phase` is idle.
         request: The catch-up request under way; 0 when there is none.
+        arrived: A page of whole items that is taken in after the next one has been asked for.
         page: The cursor after a page of ids whose items are still being fetched.
         fetch: The fetch under way, for `fetching`; 0 when there is none.
         wanted: What is to be fetched from it, in order, `fetching` among it.
         asked: When it was last asked for an id, so that it is not asked again at once.
+        comparison: The comparison under way, in phase `COMPARING`.
+        unread: Its store is new to us: no cursor of ours is of its epoch.
+        patient_until_ms: Until when it may wait, unread, for another comparison to end.
+        compare_due_ms: When it is compared with next, once it has been read.
         deferred: Its page of ids was put off once, because somebody else was sending those items.
     """
 
@@ -116,6 +128,7 @@ class PeerProgress:
     phase: Phase = Phase.IDLE
     request: int = 0
     cursor: Cursor = START
+    arrived: CaughtUp | None = None
     page: Cursor | None = None
     page_done: bool = False
     page_new: bool = False
@@ -123,6 +136,10 @@ class PeerProgress:
     fetching: tuple[ItemId, ...] = ()
     wanted: OrderedDict[ItemId, None] = field(default_factory=OrderedDict[ItemId, None])
     asked: OrderedDict[ItemId, int] = field(default_factory=OrderedDict[ItemId, int])
+    comparison: Comparison | None = None
+    unread: bool = False
+    patient_until_ms: int = 0
+    compare_due_ms: int = 0
     deferred: bool = False
     failures: int = 0
     faults: float = 0.0
@@ -148,4 +165,7 @@ def new_progress(
             rate_per_s=limits.gossip_items_per_s, burst=2 * limits.gossip_items_per_s, now_ms=now_ms
         ),
         cursor=cursor or START,
+        unread=cursor is None,
+        patient_until_ms=now_ms + limits.retry_ms,
+        compare_due_ms=now_ms + limits.compare_ms,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from crdt.accounts import Account, Standing
 from crdt.caches import WeighedCache
@@ -39,6 +40,10 @@ from crdt.ports import (
 )
 from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
+from crdt.stamps import StampBatch, StampJudge, origin_of
+
+if TYPE_CHECKING:
+    from crdt.reconcile.idset import IdSet
 
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
@@ -61,8 +66,10 @@ class Replica:
         storage: Storage,
         body_rules: BodyRules,
         receipt_rules: ReceiptRules,
+        stamps: StampJudge | None = None,
     ) -> None:
         self.network = network
+        self._stamps = stamps or StampJudge(network, None)
         self.storage = storage
         self.pending = PendingItems(count_max=PENDING_COUNT_MAX, bytes_max=PENDING_BYTES_MAX)
         self._body_rules = body_rules
@@ -71,6 +78,16 @@ class Replica:
         self._accounts_weight = 0
         self._layouts: LayoutCache = WeighedCache(LAYOUT_CACHE_WEIGHT_MAX)
         self._links: WeighedCache[OperationId, Link] = WeighedCache(LINK_CACHE_WEIGHT_MAX)
+        self._ids: IdSet | None = None
+
+    @property
+    def ids(self) -> IdSet:
+        """Everything that need not be fetched (`seen`), by ids: read once, then kept in step."""
+        if self._ids is None:
+            from crdt.reconcile.idset import IdSet  # brings numpy, which few commands need
+
+            self._ids = IdSet(self.storage.all_ids())
+        return self._ids
 
     def accept(
         self,
@@ -92,7 +109,8 @@ class Replica:
         Raises:
             WorldFault: the store could not write; nothing was changed.
         """
-        batch = _Batch(self, {item.id for item in items})
+        stamps = self._stamps.batch(origin_of(source, author), now_ms)
+        batch = _Batch(self, {item.id for item in items}, stamps)
         faults: list[tuple[PeerId, RemoteFault]] = []
         outcomes: list[Outcome] = []
         try:
@@ -120,6 +138,8 @@ class Replica:
         finally:
             self.pending.forget(LOCAL)
         self._remember(batch)
+        if unpruned:
+            self._ids = None
         return Accepted(
             batch.settled(outcomes),
             admitted,
@@ -228,6 +248,9 @@ class Replica:
         """Take over what a committed batch has made of the accounts."""
         for account in batch.accounts.values():
             self._keep_account(account)
+        if self._ids is not None:
+            self._ids.discard(batch.superseded)
+            self._ids.add(batch.admissions)
 
 
 class _Batch:
@@ -236,9 +259,11 @@ class _Batch:
     Dropping a batch undoes it: nothing of the replica is touched until it is committed.
     """
 
-    def __init__(self, replica: Replica, ids: set[ItemId]) -> None:
+    def __init__(self, replica: Replica, ids: set[ItemId], stamps: StampBatch) -> None:
+        self._stamps = stamps
         self.admissions: dict[ItemId, Admission] = {}
         self.accounts: dict[AccountId, Account] = {}
+        self.superseded: list[ItemId] = []
         self._replica = replica
         self._storage = replica.storage
         self._known = replica.storage.known(ids)
@@ -385,7 +410,10 @@ class _Batch:
             return self._admit_receipt(item, self._replica.slot_of(item, self.account))
         if item.kind is ItemKind.ACCOUNT:
             entry = open_entry(item, network)
-            self._admit_entry(item, entry, check_entry(entry, self))
+            account = check_entry(entry, self)
+            if entry.type is EntryType.GENESIS:
+                self._stamps.check(item, entry)  # the dearest check, so the last
+            self._admit_entry(item, entry, account)
             return True
         operation = open_operation(item, network)
         self._replica.check_body(operation, item.body)
@@ -438,6 +466,8 @@ class _Batch:
             return False
         if mine is not None:
             del self.admissions[mine[1]]
+        elif standing is not None:
+            self.superseded.append(standing.id)
         self.admissions[item.id] = Admission(item, slot)
         self._standing[slot.slot] = (SlotStanding(slot.rank, item.id), item.id)
         return True

@@ -4,6 +4,9 @@ With each peer it reads that peer's store from where it stopped: whole items whe
 everybody (from one peer at a time), only ids once somebody has brought it up to date. What items
 wait for is fetched by id. A peer's cursor moves only past what has been dealt with, and in the
 same commit, so a crash anywhere resumes and nothing is skipped.
+
+Longer than a module should be, because any step may change what the peers are asked next; what
+needs no peer is elsewhere (`answering`, `progress`, `outbox`, `reconcile`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from blake3 import blake3
+
+from crdt.answering import Answering
 from crdt.errors import MalformedBytes, RemoteFault
 from crdt.events import (
     AnswerReceived,
@@ -33,9 +39,6 @@ from crdt.events import (
     WakeAt,
 )
 from crdt.frames import (
-    ANSWER_BYTES_MAX,
-    ANSWER_ID_COUNT_MAX,
-    FETCH_COUNT_MAX,
     CatchUp,
     CatchUpMode,
     CaughtUp,
@@ -45,10 +48,9 @@ from crdt.frames import (
     decode_fetched,
     decode_gossip,
     decode_request,
-    encode_caught_up,
-    encode_fetched,
     encode_request,
 )
+from crdt.framing import FETCH_COUNT_MAX
 from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox
@@ -63,6 +65,7 @@ from crdt.progress import (
     SyncStatus,
     new_progress,
 )
+from crdt.reconcile.keys import NONCE_BYTES, TooDifferent
 from crdt.replica import Replica
 
 MALFORMED_WEIGHT = 6
@@ -89,6 +92,9 @@ class SyncMachine:
         self._fresh_until_ms = -1
         self._outbox = Outbox(self._network)
         self._arrivals: dict[str, int] = dict.fromkeys(ARRIVAL_PATHS, 0)
+        self._secret = rng.randbytes(32)
+        self._nonce_count = 0
+        self._answering = Answering(replica, self._secret)
 
     def handle(self, event: Event, *, now_ms: int) -> list[Effect]:
         """Apply one event and return what must now be done, in order.
@@ -148,6 +154,8 @@ class SyncMachine:
         if self._bulk is not None and now_ms >= self._bulk_until_ms:
             self._end_bulk(self._bulk, now_ms)
         for peer in list(self._peers.values()):
+            if peer.arrived is not None:
+                effects += self._take_arrived(peer, now_ms)
             if peer.phase is Phase.IDLE and now_ms >= peer.due_ms:
                 effects += self._catch_up(peer, now_ms)
         effects += self._outbox.flush(now_ms)
@@ -212,34 +220,13 @@ class SyncMachine:
             request = decode_request(event.raw, self._network)
         except RemoteFault as fault:
             return [Reply(event.token, None), *self._blame(event.peer, fault, now_ms)]
-        answer = self._fetched(request) if isinstance(request, Fetch) else self._page(request)
-        peer.answers.owe(len(answer), now_ms)
+        try:
+            answer = self._answering.answer(event.peer, request, now_ms)
+        except RemoteFault as fault:
+            return [Reply(event.token, None), *self._blame(event.peer, fault, now_ms)]
+        if answer is not None:
+            peer.answers.owe(len(answer), now_ms)
         return [Reply(event.token, answer)]
-
-    def _fetched(self, request: Fetch) -> bytes:
-        storage = self._replica.storage
-        found = storage.raws(request.ids, bytes_max=ANSWER_BYTES_MAX)
-        rest = [id_ for id_ in request.ids if id_ not in found]
-        known = storage.known(rest)
-        absent = [id_ for id_ in rest if id_ not in known]
-        return encode_fetched(list(found.values()), absent, self._network)
-
-    def _page(self, request: CatchUp) -> bytes:
-        storage = self._replica.storage
-        after_n = request.after_n if request.epoch == storage.epoch else 0
-        if request.mode is CatchUpMode.ITEMS:
-            page = storage.items_after(after_n, bytes_max=ANSWER_BYTES_MAX)
-        else:
-            page = storage.ids_after(after_n, count_max=ANSWER_ID_COUNT_MAX)
-        return encode_caught_up(
-            network=self._network,
-            epoch=storage.epoch,
-            next_n=page.next_n,
-            last_n=storage.last_n,
-            done=page.done,
-            raws=page.raws,
-            ids=() if page.raws else page.ids,
-        )
 
     # -- asking
 
@@ -248,18 +235,85 @@ class SyncMachine:
         if self._peers.get(peer.id) is not peer:
             return []  # dropped a moment ago, for a fault
         is_fresh = now_ms < self._fresh_until_ms
+        if self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
+            if not any(one.comparison for one in self._peers.values()):
+                return self._compare(peer, now_ms)
+            if peer.unread and now_ms < peer.patient_until_ms:
+                return self._rest(peer, now_ms, self._limits.idle_page_ms)
+            # Who keeps us waiting for its answers keeps nobody else from being read.
         if not is_fresh and self._bulk not in {None, peer.id}:
             return self._rest(peer, now_ms, self._bulk_until_ms - now_ms)
-        if is_fresh:
-            peer.phase, mode = Phase.IDS, CatchUpMode.IDS
-        else:
-            peer.phase, mode = Phase.ITEMS, CatchUpMode.ITEMS
+        peer.unread = False
+        if not is_fresh:
+            peer.page_new = peer.page_new and peer.phase is Phase.ITEMS
+            peer.phase = Phase.ITEMS
             if self._bulk is None:
                 self._bulk = peer.id
                 self._bulk_until_ms = now_ms + self._limits.bulk_lease_ms
-        frame = CatchUp(peer.cursor.epoch, peer.cursor.n, mode)
+            return [self._ask_items(peer, peer.cursor)]
+        peer.phase = Phase.IDS
+        frame = CatchUp(peer.cursor.epoch, peer.cursor.n, CatchUpMode.IDS)
         peer.request = self._new_request()
         return [self._send(peer, peer.request, encode_request(frame, self._network))]
+
+    def _ask_items(self, peer: PeerProgress, cursor: Cursor) -> Effect:
+        """Ask for the page of whole items after a cursor, which may be ahead of the peer's."""
+        frame = CatchUp(cursor.epoch, cursor.n, CatchUpMode.ITEMS)
+        peer.request = self._new_request()
+        return self._send(peer, peer.request, encode_request(frame, self._network))
+
+    def _should_prove(self, peer: PeerProgress, now_ms: int) -> bool:
+        """Whether a peer that was read is to prove, once more, that nothing was missed."""
+        return peer.synced and now_ms >= peer.compare_due_ms
+
+    def _compare(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
+        """Ask what a peer holds that we lack, and not for all that arrived there.
+
+        When its store is new to us and ours is not empty; one peer at a time, because what two of
+        them have and we lack is mostly the same.
+        """
+        from crdt.reconcile.comparing import Comparison  # brings numpy, once there is a peer
+
+        self._nonce_count += 1
+        stream = blake3(self._nonce_count.to_bytes(8, "big"), key=self._secret)
+        peer.comparison = Comparison(stream.digest(NONCE_BYTES), self._network)
+        peer.compare_due_ms = now_ms + self._jittered(self._limits.compare_ms)
+        peer.phase = Phase.COMPARING
+        peer.request = self._new_request()
+        frame = encode_request(peer.comparison.ask(), self._network)
+        return [self._send(peer, peer.request, frame)]
+
+    def _on_compared(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
+        comparison = peer.comparison
+        assert comparison is not None
+        request, items = comparison.answered(raw, self._replica.ids)
+        accepted = self._replica.accept(items, source=peer.id, now_ms=now_ms)
+        effects = self._after_items(accepted, now_ms)
+        if accepted.unpruned or self._peers.get(peer.id) is not peer:
+            return effects
+        effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
+        if request is not None:
+            peer.request = self._new_request()
+            return [
+                *effects,
+                self._send(peer, peer.request, encode_request(request, self._network)),
+            ]
+        peer.comparison = None
+        if not comparison.is_whole():
+            return effects + self._read_on(peer, now_ms)
+        if peer.unread:
+            cursor, peer.unread = comparison.cursor, False
+            self._replica.accept(
+                (), source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
+            )
+            peer.cursor = cursor
+            peer.last_n = cursor.n
+        return effects + self._next_page(peer, now_ms, done=True, is_new=False)
+
+    def _read_on(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
+        """Read a peer's store by cursor: comparing has not told what is missing."""
+        peer.comparison, peer.unread = None, False
+        return self._catch_up(peer, now_ms)
 
     def _want(self, peer: PeerProgress, ids: Sequence[ItemId], now_ms: int) -> list[Effect]:
         """Fetch `ids` from a peer, but not what it was asked for a moment ago."""
@@ -286,14 +340,26 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []  # late, or from before it was lost: nothing is owed
-        # A store that fails below leaves the peer idle and due: the same is asked for again.
+        # A store that fails leaves the peer idle and due: the same is asked for again.
+        effects = self._take_arrived(peer, now_ms)
+        if event.request not in {peer.request, peer.fetch}:
+            return effects  # what came before has changed what is to be done
+        return effects + self._on_due_answer(peer, event, now_ms)
+
+    def _on_due_answer(
+        self, peer: PeerProgress, event: AnswerReceived, now_ms: int
+    ) -> list[Effect]:
         is_fetch = event.request == peer.fetch
         try:
             if is_fetch:
                 peer.fetch = 0
                 return self._on_fetched(peer, event.raw, now_ms)
             peer.request = 0
+            if peer.comparison is not None:
+                return self._on_compared(peer, event.raw, now_ms)
             return self._on_page(peer, event.raw, now_ms)
+        except TooDifferent:
+            return self._read_on(peer, now_ms)
         except RemoteFault as fault:
             effects = self._give_up(peer, now_ms)
             return effects + self._blame(peer.id, fault, now_ms, weight=MALFORMED_WEIGHT)
@@ -312,19 +378,41 @@ class SyncMachine:
             raise MalformedBytes("a page of the other mode than was asked for")
         peer.last_n = max(page.last_n, page.next_n)
         cursor = Cursor(page.epoch, page.next_n)
-        effects: list[Effect] = []
-        if is_whole:
-            accepted = self._replica.accept(
-                page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
-            )
-            effects += self._after_items(accepted, now_ms)
-            if accepted.unpruned:
-                return effects
-            peer.cursor = cursor
-            effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
-            is_new = bool(accepted.admitted)
-            return effects + self._next_page(peer, now_ms, done=page.done, is_new=is_new)
-        return effects + self._on_ids(peer, page, cursor, now_ms)
+        if peer.cursor.epoch not in {b"", page.epoch}:
+            # Its store is another one than we read: what does it hold?
+            peer.unread, peer.patient_until_ms = True, now_ms + self._limits.retry_ms
+        if not is_whole:
+            return self._on_ids(peer, page, cursor, now_ms)
+        if page.done or peer.unread or not peer.page_new:
+            return self._on_items(peer, page, now_ms)
+        # The next page is on its way while this one is judged; taken in by the next heartbeat.
+        peer.arrived = page
+        return [self._ask_items(peer, cursor), WakeAt(now_ms)]
+
+    def _take_arrived(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
+        """Take in the page that came before the one that has been asked for."""
+        page, peer.arrived = peer.arrived, None
+        if page is None:
+            return []
+        try:
+            return self._on_items(peer, page, now_ms)
+        except Exception:
+            self._give_up(peer, now_ms)
+            raise
+
+    def _on_items(self, peer: PeerProgress, page: CaughtUp, now_ms: int) -> list[Effect]:
+        cursor = Cursor(page.epoch, page.next_n)
+        accepted = self._replica.accept(
+            page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
+        )
+        effects = self._after_items(accepted, now_ms)
+        if accepted.unpruned or self._peers.get(peer.id) is not peer:
+            return effects
+        peer.cursor, peer.page_new = cursor, bool(accepted.admitted)
+        effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
+        if peer.request:
+            return effects  # the next page is on its way already
+        return effects + self._next_page(peer, now_ms, done=page.done, is_new=peer.page_new)
 
     def _on_ids(
         self, peer: PeerProgress, page: CaughtUp, cursor: Cursor, now_ms: int
@@ -405,8 +493,10 @@ class SyncMachine:
         """Forget what a peer was asked for; its cursor has not moved, so nothing is lost."""
         peer.request = peer.fetch = 0
         peer.fetching = ()
-        peer.page = None
+        peer.arrived = peer.page = None
         peer.wanted.clear()
+        if peer.comparison is not None:
+            peer.comparison, peer.unread = None, False  # it cannot, or will not: by cursor then
         delay_ms = min(self._limits.retry_ms << min(peer.failures, 10), self._limits.catch_up_ms)
         peer.failures += 1
         effects = self._rest(peer, now_ms, self._jittered(delay_ms))
@@ -443,6 +533,7 @@ class SyncMachine:
         self._bulk = None
         for peer in self._peers.values():
             peer.request = peer.fetch = 0
+            peer.comparison = peer.arrived = None
             peer.cursor, peer.page, peer.fetching = START, None, ()
             peer.wanted.clear()
             peer.asked.clear()

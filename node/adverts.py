@@ -157,6 +157,11 @@ class Adverts:
         with contextlib.suppress(HansaError):
             await self._transport.publish(adverts_topic(self._network), self._sign(farewell=True))
 
+    def admitted(self, operator: AccountId) -> None:
+        """Name the operator's account, now that the network takes it."""
+        self._operator = operator
+        self.changed()
+
     def changed(self) -> None:
         """Tell the peers soon that what is served, held or loaded is another now."""
         self._changed.set()

@@ -12,6 +12,7 @@ import random
 import secrets
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version as distribution_version
 
@@ -22,13 +23,15 @@ from crdt import (
     PeerId,
     RecordId,
     Replica,
+    StampJudge,
     SyncLimits,
     SyncMachine,
-    network_id,
+    parse_network,
 )
 from inference import Breaker, Offer
 from inference.engines import SupervisorLimits
 from node.access import Access, operator_token
+from node.admitting import Admitting
 from node.adverts import Adverts, adverts_protocol, adverts_topic
 from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
@@ -50,23 +53,26 @@ from node.collector import settle_collector
 from node.config import Loaded, NodeSection, Settings
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
-from node.identity import load_identity, lock_folder
+from node.identity import Identity, load_identity, lock_folder
 from node.launch import NetworkProcess
 from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
 from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
+from node.membership import Membership, MembershipSettings
 from node.metrics import Metrics
-from node.network import NetworkClient, NetworkSettings
+from node.network import NetworkClient, NetworkSettings, exchange_protocol
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
 from node.serving import Serving, ServingTerms
+from node.stamp_desk import StampDesk
 from node.storage import SqliteReader, open_storage
 from node.surroundings import AdvertisedSelf, reachable_hosts
 from registry import RegistryRules
 from royalties import ReceiptRules
 
 logger = structlog.stdlib.get_logger(__name__)
+PEERS_FILE = "peers.book"
 STOP_MARGIN_S = 3.0
 """Of the time to stop, what flushing and closing takes after the calls have ended."""
 
@@ -141,9 +147,11 @@ class Node:
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
         stack.callback(os.close, lock_folder(settings.node.data_dir))
-        self.network_id = network_id(settings.node.network)
+        chosen = parse_network(settings.node.network)
+        self.network_id = chosen.id
+        self.stamps = StampJudge(chosen.id, chosen.rule)
         loop = asyncio.get_running_loop()
-        unlocking = loop.run_in_executor(None, load_identity, settings, self.network_id)
+        unlocking = loop.run_in_executor(None, load_identity, settings, chosen)
         try:
             self._token = operator_token(settings.operator_token_file)
             self._open_stores()
@@ -151,6 +159,7 @@ class Node:
             await asyncio.wait([unlocking])
         self.identity = await unlocking
         self.key = NodeKey(self.identity.seed)
+        self.admitting = Admitting(settings, chosen, self.identity, self._admitted)
         self._build_log()
         self._build_models()
         self._build_money()
@@ -163,8 +172,12 @@ class Node:
         await self.driver.start()
         stack.push_async_callback(self.driver.stop)
         stack.push_async_callback(self.network.stop)
+        stack.push_async_callback(self.membership.stop)
+        # The book is there before the first peer, who is noted in it.
+        await self.membership.start()
         await self.network.start()
-        await self._found_operator()
+        if self.identity.is_admitted:
+            await self._found_operator(self.identity)
         stack.push_async_callback(self.session.close)
         stack.push_async_callback(self.upstream.close)
         stack.push_async_callback(self.builds.close)
@@ -174,6 +187,8 @@ class Node:
         stack.push_async_callback(self.adverts.stop)
         stack.push_async_callback(self.serving.close)
         await self.serving.resume()
+        await self.admitting.start()
+        stack.push_async_callback(self.admitting.stop)
         self._ready = True
         logger.info("ready", peer=self.key.peer, api=self.api.url, network=settings.node.network)
 
@@ -197,19 +212,42 @@ class Node:
                 bootstrap=settings.p2p.bootstrap,
                 peer_count_max=settings.p2p.peer_count_max,
                 memory_bytes_max=settings.p2p.memory_mib << 20,
+                outbound_count=settings.p2p.outbound_count,
+                inbound_group_count_max=settings.p2p.inbound_group_count_max,
+                allow=settings.p2p.allow,
+                deny=settings.p2p.deny,
             ),
             _Handlers(self),
             self._network_process,
         )
+        self.membership = Membership(
+            network=self.network_id,
+            own=self.key.peer,
+            transport=self.network,
+            path=settings.node.data_dir / PEERS_FILE,
+            settings=MembershipSettings(
+                outbound_count=settings.p2p.outbound_count,
+                bootstrap=settings.p2p.bootstrap,
+                allow=settings.p2p.allow,
+                deny=settings.p2p.deny,
+            ),
+            own_addresses=self._addresses,
+            rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
+        )
         replica = Replica(
-            self.network_id, self.storage, RegistryRules(), ReceiptRules(self.network_id)
+            self.network_id,
+            self.storage,
+            RegistryRules(),
+            ReceiptRules(self.network_id),
+            self.stamps,
         )
         machine = SyncMachine(
             replica,
             random.Random(secrets.randbits(128)),  # noqa: S311 - jitter, not a secret
             SyncLimits(catch_up_ms=int(settings.storage.sync_interval_s * 1000)),
         )
-        self.driver = Driver(machine, self.storage, self.network, self.network_id)
+        desk = StampDesk(self.network_id, self.stamps, replica.seen)
+        self.driver = Driver(machine, self.storage, self.network, self.network_id, desk)
         self.catalogue = Catalogue(self.driver, self.reader, self.network_id)
 
     def _build_models(self) -> None:
@@ -246,7 +284,7 @@ class Node:
             key=self.key.signing,
             operator=self.identity.operator,
             network=self.network_id,
-            sources=AdvertisedSelf(self.peer_server, hosts, self.builds, self.serving),
+            sources=AdvertisedSelf(self.peer_server, hosts, self.builds, self._offers),
             transport=self.network,
             rtt_ms=self._rtt_ms,
         )
@@ -261,6 +299,8 @@ class Node:
                 key=self.identity.operator_key,
                 genesis=self.identity.genesis,
                 server=self.key.public,
+                is_admitted=self.identity.is_admitted,
+                introduces=self.stamps.rule is None,
             ),
             LedgerSurroundings(
                 session=self.session,
@@ -305,6 +345,7 @@ class Node:
             access=self.access,
             account_of=self.catalogue.account,
             now_s=_now_s,
+            rule=self.stamps.rule,
         )
         self.streams = Streams(settings.api.stream_count_max)
         self.waiters = RecordWaiters()
@@ -314,12 +355,14 @@ class Node:
             json_depth_max=settings.api.json_depth_max,
             body_s=settings.api.body_s,
             idle_s=settings.api.idle_s,
+            connection_count_max=settings.api.connection_count_max,
         )
         assert_limits(agreements(api=limits))
         self.api = ApiServer(settings.api.host, settings.api.port, guard, self.metrics, limits)
         around = Surroundings(
             catalogue=self.catalogue,
             network=self.network,
+            membership=self.membership,
             adverts=self.adverts,
             serving=self.serving,
             access=self.access,
@@ -363,11 +406,18 @@ class Node:
             "hansa_streams_open", "Event streams open.", lambda: [({}, self.streams.count)]
         )
 
-    async def _found_operator(self) -> None:
-        """Put the operator's account into the log, where it stays from the first start on."""
-        if self.catalogue.account(self.identity.operator) is None:
-            (outcome,) = await self.catalogue.publish([self.identity.genesis.raw])
+    async def _found_operator(self, identity: Identity) -> None:
+        """Put the operator's account into the log, where it stays from then on."""
+        if self.catalogue.account(identity.operator) is None:
+            (outcome,) = await self.catalogue.publish([identity.genesis.raw])
             check_outcome(outcome)
+
+    async def _admitted(self, identity: Identity) -> None:
+        """Begin to offer and to pay, now that the network takes the operator's account."""
+        await self._found_operator(identity)
+        self.identity = identity
+        self.ledger.admitted(identity.genesis)
+        self.adverts.admitted(identity.operator)
 
     def describe(self) -> NodeView:
         """Return what the node says of itself."""
@@ -376,15 +426,13 @@ class Node:
         return NodeView(
             peer_id=self.key.peer,
             public_key=self.key.public.hex(),
-            operator_account=self.identity.operator.hex(),
+            operator_account=self.identity.operator.hex() if self.identity.is_admitted else None,
+            admission_s=self.admitting.mean_s,
             network=settings.node.network,
             network_id=self.network_id.hex(),
             version=VERSION,
             started_at=self._started_s,
-            addresses=dialable(
-                self.network.addresses,
-                reachable_hosts("0.0.0.0", settings.peer.advertise),
-            ),
+            addresses=self._addresses(),
             peer_endpoints=[f"{host}:{self.peer_server.port}" for host in hosts],
             api_url=self.api.url,
             docs_url=f"{self.api.url}/docs",
@@ -400,6 +448,11 @@ class Node:
             data_default=NodeSection().data_dir,
             activate=activation(),
         )
+
+    def _addresses(self) -> list[str]:
+        """Return the multiaddresses at which peers reach this node, best first."""
+        hosts = reachable_hosts("0.0.0.0", self.settings.peer.advertise)
+        return dialable(self.network.addresses, hosts)
 
     def _unready(self) -> list[str]:
         return [] if self._ready else ["starting or stopping"]
@@ -419,7 +472,11 @@ class Node:
         return sorted(task.name.lower() for task in tasks if task.name)
 
     def _own_offer(self, record: RecordId) -> Offer | None:
-        return next((one for one in self.serving.offers() if one.record == record), None)
+        return next((one for one in self._offers() if one.record == record), None)
+
+    def _offers(self) -> Sequence[Offer]:
+        """Return what this node serves, once there is an account to serve it under."""
+        return self.serving.offers() if self.identity.is_admitted else ()
 
     def _endpoints_of(self, peer: PeerId) -> list[PeerEndpoint]:
         found = self.adverts.endpoint(peer)
@@ -435,15 +492,18 @@ class _Handlers:
         self._adverts_topic = adverts_topic(node.network_id)
         self._sync = sync_protocol(node.network_id)
         self._adverts = adverts_protocol(node.network_id)
+        self._exchange = exchange_protocol(node.network_id)
 
     def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
         logger.debug("peer can be asked", peer=peer, address=address)
+        self._node.membership.peer_connected(peer)
         self._node.driver.peer_connected(peer)
         self._node.adverts.peer_connected(peer)
 
     def peer_lost(self, peer: PeerId) -> None:
         """Take note of a peer that is gone."""
+        self._node.membership.peer_lost(peer)
         self._node.driver.peer_lost(peer)
         self._node.adverts.peer_lost(peer)
 
@@ -458,6 +518,8 @@ class _Handlers:
         """Return the answer to a peer's request."""
         if protocol == self._sync:
             return await self._node.driver.answer(peer, payload)
+        if protocol == self._exchange:
+            return await self._node.membership.answer(peer, payload)
         assert protocol == self._adverts, protocol
         return await self._node.adverts.answer(peer, payload)
 

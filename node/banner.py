@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 UNSPECIFIED = ("0.0.0.0", "::")
 API_DEFAULT = "http://127.0.0.1:8420"
+NETWORK_DEFAULT = "main"
+"""What `hansa account create` makes an account for if nothing is said."""
+ADMISSION = (
+    "  admission  being worked for, once: until it is done, nothing is offered or paid for "
+    "(hansa status)"
+)
 
 
 def banner(node: NodeView, *, data_dir: Path, data_default: Path, activate: Path | None) -> str:
@@ -24,6 +30,9 @@ def banner(node: NodeView, *, data_dir: Path, data_default: Path, activate: Path
         activate: The script that puts `hansa` on the path, when it is not there already.
     """
     at = "" if node.api_url == API_DEFAULT else f" --node {node.api_url}"
+    is_default = node.network == NETWORK_DEFAULT
+    network = "" if is_default else f" --network {node.network}"
+    elsewhere = "  hansa run" + ("" if is_default else f" --set node.network={node.network}")
     folder = "" if data_dir == data_default else f" --data-dir {data_dir}"
     far = [one for one in node.addresses if "/127.0.0.1/" not in one]
     lines = [
@@ -34,18 +43,19 @@ def banner(node: NodeView, *, data_dir: Path, data_default: Path, activate: Path
         f"  API        {node.api_url}",
         f"  try it     {node.docs_url}",
         f"  data       {data_dir} (operator's token: operator.token)",
+        *([] if node.operator_account else [ADMISSION]),
         "",
         "Next, in another terminal:",
         *([f"  . {activate}"] if activate is not None else []),
         f"  hansa status{at}",
-        "  hansa account create me",
+        f"  hansa account create me{network}",
         f"  hansa models create --set name='My model'{at}",
         f"  hansa models search model{at}",
         f"  hansa keys create my-agent{at}{folder}",
         *(
             line
             for address in far[:1]
-            for line in ("On another machine:", f"  hansa run --set p2p.bootstrap={address}")
+            for line in ("On another machine:", f"{elsewhere} --set p2p.bootstrap={address}")
         ),
         "",
     ]

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from crdt import BODY_BYTES_MAX, UserFault
+from crdt import BODY_BYTES_MAX, BadNetwork, UserFault, parse_network
 
 ENVIRONMENT_PREFIX = "HANSA_"
 CONFIG_BYTES_MAX = 1 << 20
@@ -48,8 +48,10 @@ class NodeSection(_Section):
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("hansa"))
     """Everything the node keeps, one folder to back up. The user's data folder, which every
     system backs up and no package manager touches."""
-    network: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")
-    """The network to join. Nothing signed for one network is valid in another."""
+    network: str = "main"
+    """The network to join, with its admission rule if it has one: `main`, or `main:work=14` where
+    founding an account takes 2**14 tries of 8 MiB and 14 ms. Nothing signed for one network is
+    valid in another, and another rule is another network; one text, so that nobody is told half."""
     passphrase_file: Path | None = None
     """File whose first line unlocks the node's keys. None: `key_file` does."""
     key_file: Path | None = None
@@ -57,6 +59,14 @@ class NodeSection(_Section):
     in `data_dir`, so that a node starts unattended; keep it on another disk if theft matters."""
     stop_s: float = Field(default=9.0, ge=0.5, le=300)
     """How long running calls may take to end after SIGTERM. systemd and Docker kill after 10."""
+
+    @field_validator("network")
+    @classmethod
+    def _is_network(cls, text: str) -> str:
+        try:
+            return parse_network(text).text
+        except BadNetwork as error:
+            raise ValueError(str(error)) from error
 
 
 class ApiSection(_Section):
@@ -76,6 +86,9 @@ class ApiSection(_Section):
     """A JSON body has this long to arrive whole; a phone on a bad line sends 1 MiB in 10 s."""
     idle_s: float = Field(default=75, gt=0, le=3600)
     """Idle connections are closed after this long; longer than the common proxies' 60."""
+    connection_count_max: int = Field(default=512, ge=8, le=65536)
+    """Open connections, well under the usual limit of 1024 files. When all are taken, a newcomer
+    gets the place of the one that has asked nothing for longest."""
     stream_count_max: int = Field(default=256, ge=1, le=65536)
     """Event streams open at once (offers, progress): each holds a queue."""
 
@@ -89,7 +102,19 @@ class P2pSection(_Section):
     """Multiaddresses (with `/p2p/PEER`) to dial for ever. None by default: nobody owns a list."""
     peer_count_max: int = Field(default=64, ge=1, le=1000)
     """Connections to keep. Gossip needs about 12; the rest are newcomers catching up."""
-    _split = field_validator("listen", "bootstrap", mode="before")(_one_or_many)
+    outbound_count: int = Field(default=8, ge=0, le=64)
+    """Connections to keep to peers of this node's own choice, bootstrap peers counted. Eight: a
+    whole gossip mesh of 6 with two to spare, and an eclipse must hold eight networks. 0: dial
+    bootstrap peers only."""
+    inbound_group_count_max: int = Field(default=8, ge=1, le=1000)
+    """Inbound connections from one address group (IPv4 /16, IPv6 /32, a private address). An
+    eighth of `peer_count_max`: one provider's customers get in, and do not fill the node."""
+    allow: tuple[str, ...] = ()
+    """Peer ids and networks (`203.0.113.0/24`) that alone may be connected, either way. None: all;
+    a private network of nodes lists its members."""
+    deny: tuple[str, ...] = ()
+    """Peer ids and networks that are never connected, either way, whatever `allow` says."""
+    _split = field_validator("listen", "bootstrap", "allow", "deny", mode="before")(_one_or_many)
     memory_mib: int = Field(default=2048, ge=256, le=65536)
     """Address space of the network child (RLIMIT_AS). Idle takes 300 with its libraries; hostile
     peers can make it grow, and then it restarts."""
@@ -205,7 +230,31 @@ class Settings(_Section):
                 f"{RECORD_JSON_BYTES_MAX}; set it to that or more"
             )
         self._check_ports()
+        self._check_membership()
         return self
+
+    def _check_membership(self) -> None:
+        """Refuse lists that cannot be read, and bootstrap peers that they keep out."""
+        from node.network.access_rules import AccessRules
+        from node.network.addresses import host_and_port
+        from node.network.errors import BadAddress
+
+        if self.p2p.outbound_count > self.p2p.peer_count_max:
+            raise ValueError(
+                f"p2p.outbound_count is {self.p2p.outbound_count}, but p2p.peer_count_max is "
+                f"{self.p2p.peer_count_max}; set one of them so that the first is not greater"
+            )
+        try:
+            rules = AccessRules.parse(self.p2p.allow, self.p2p.deny)
+        except BadAddress as error:
+            raise ValueError(f"p2p.allow or p2p.deny: {error}") from error
+        for address in self.p2p.bootstrap:
+            peer = address.rpartition("/p2p/")[2]
+            if not rules.may_stay(peer, host_and_port(address)[0]):
+                raise ValueError(
+                    f"p2p.bootstrap names {address}, which p2p.allow or p2p.deny keeps out; "
+                    "change one of the lists"
+                )
 
     def _check_ports(self) -> None:
         ports = {"api.port": self.api.port, "peer.port": self.peer.port}

@@ -52,6 +52,7 @@ from crdt import (
     WorldFault,
     unpack_item,
 )
+from node.stamp_desk import StampDesk
 
 LOCAL_COUNT_MAX = 1024
 """Publishes that wait; each is answered within a commit or so, and more are refused."""
@@ -159,8 +160,10 @@ class Driver:
         projection: Projection,
         transport: Transport,
         network: NetworkId,
+        desk: StampDesk | None = None,
     ) -> None:
         self._machine = machine
+        self._desk = desk
         self._projection = projection
         self._transport = transport
         self._topic = ops_topic(network)
@@ -201,6 +204,8 @@ class Driver:
             await self._task
         if self._timer is not None:
             self._timer.cancel()
+        if self._desk is not None:
+            self._desk.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -481,6 +486,8 @@ class Driver:
                 timeout_s=effect.timeout_s,
                 answer_bytes_max=ANSWER_FRAME_BYTES_MAX,
             )
+            if self._desk is not None:
+                await self._desk.prepare(raw, self._thread)
             event = AnswerReceived(effect.peer, effect.request, raw)
         except HansaError as fault:
             event = RequestFailed(effect.peer, effect.request, str(fault))

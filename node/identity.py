@@ -2,7 +2,8 @@
 
 Made at first start and kept sealed in `keys/`. The node key is what peers know the node by. The
 operator's account is a normal account, whose root key lives here because the node signs orders
-and receipts with it; its recovery key is written once, to be moved away, and never read again.
+and receipts with it; its recovery key is written once, to be moved away, and never read again. On a
+network that asks for work, its stamp is found once, while the node runs (`admitting.py`), and kept.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crdt import (
+    STAMP_BYTES,
     AccountId,
     Item,
-    NetworkId,
+    Network,
     PublicKey,
     SigningKey,
     WorldFault,
+    is_good_stamp,
     make_genesis,
+    stamp_challenge,
 )
 from node.config import Settings
 from node.keystore import (
@@ -32,6 +36,7 @@ from node.keystore import (
     make_key_file,
     passphrase_from_file,
     read_secret,
+    write_private,
     write_secret,
 )
 
@@ -51,12 +56,17 @@ class Identity:
     Attributes:
         seed: The node key's Ed25519 seed: libp2p identity and TLS certificate are made of it.
         operator_key: Root key of the operator's account.
+        recovery: The account's first recovery key.
         genesis: First entry of that account, the same bytes at every start.
+        is_admitted: Whether the network takes that genesis. While its stamp is not found, it is
+            one without, which no node of the network takes and nothing may be signed for.
     """
 
     seed: bytes
     operator_key: SigningKey
+    recovery: PublicKey
     genesis: Item
+    is_admitted: bool = True
 
     @property
     def operator(self) -> AccountId:
@@ -88,13 +98,13 @@ def lock_folder(folder: Path) -> int:
     return descriptor
 
 
-def load_identity(settings: Settings, network: NetworkId) -> Identity:
+def load_identity(settings: Settings, network: Network) -> Identity:
     """Return the node's identity, made if this is its first start.
 
     Raises:
         KeystoreFault, WrongPassphrase: the keys cannot be written, read or unlocked.
     """
-    folder = settings.node.data_dir / "keys"
+    folder = _folder(settings)
     unlock = _unlock(settings)
 
     def new_seed() -> bytes:
@@ -115,7 +125,62 @@ def load_identity(settings: Settings, network: NetworkId) -> Identity:
         )
         seed, kept = node_key.result(), operator.result()
     key, recovery = SigningKey(kept[:SEED_BYTES]), PublicKey(kept[SEED_BYTES:])
-    return Identity(seed, key, make_genesis(network, key, recovery))
+    unstamped = Identity(
+        seed,
+        key,
+        recovery,
+        make_genesis(network.id, key, recovery),
+        is_admitted=network.rule is None,
+    )
+    if network.rule is None:
+        return unstamped
+    stamp = _kept_stamp(_stamp_path(settings, network))
+    if stamp is None or not is_good_stamp(
+        operator_challenge(unstamped, network), stamp, network.rule.bits
+    ):
+        return unstamped
+    return stamped(unstamped, network, stamp)
+
+
+def operator_challenge(identity: Identity, network: Network) -> bytes:
+    """Return what the stamp of the operator's account is worked out over."""
+    return stamp_challenge(network.id, identity.operator_key.public, identity.recovery)
+
+
+def stamped(identity: Identity, network: Network, stamp: bytes) -> Identity:
+    """Return the identity whose operator's account has a stamp that was found good."""
+    genesis = make_genesis(network.id, identity.operator_key, identity.recovery, stamp)
+    return replace(identity, genesis=genesis, is_admitted=True)
+
+
+def keep_stamp(settings: Settings, network: Network, stamp: bytes) -> None:
+    """Write the stamp of the operator's account on a network, for the starts to come.
+
+    Raises:
+        KeystoreFault: the disk.
+    """
+    write_private(_stamp_path(settings, network), stamp, replace=True)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.node.data_dir / "keys"
+
+
+def _stamp_path(settings: Settings, network: Network) -> Path:
+    """Return where a network's stamp is: one for each, so that coming back costs no work."""
+    return _folder(settings) / f"operator.{network.id.hex()[:16]}.stamp"
+
+
+def _kept_stamp(path: Path) -> bytes | None:
+    """Return the stamp in a file; None for one that is not there, or damaged: it is found again."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(STAMP_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeystoreFault(f"{path} cannot be read: {error.strerror}") from error
+    return raw if len(raw) == STAMP_BYTES else None
 
 
 def _kept(path: Path, length: int, unlock: Unlock, make: Callable[[], bytes]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 import psutil
@@ -12,7 +12,6 @@ from crdt import ManifestDigest
 from inference import Endpoint, Offer
 from node.builds import Builds
 from node.peer import PeerServer
-from node.serving import Serving
 
 ENDPOINT_COUNT_MAX = 8
 
@@ -21,12 +20,16 @@ class AdvertisedSelf:
     """Fits the `AdvertSources` port."""
 
     def __init__(
-        self, server: PeerServer, hosts: Sequence[str], builds: Builds, serving: Serving
+        self,
+        server: PeerServer,
+        hosts: Sequence[str],
+        builds: Builds,
+        offers: Callable[[], Sequence[Offer]],
     ) -> None:
         self._server = server
         self._hosts = tuple(hosts)[:ENDPOINT_COUNT_MAX]
         self._builds = builds
-        self._serving = serving
+        self._offers = offers
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Return where the peer port can be reached, best first."""
@@ -39,7 +42,7 @@ class AdvertisedSelf:
 
     def offers(self) -> Sequence[Offer]:
         """Return what this node serves now."""
-        return self._serving.offers()
+        return self._offers()
 
 
 def reachable_hosts(host: str, advertise: Sequence[str]) -> list[str]:

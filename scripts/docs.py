@@ -116,10 +116,18 @@ FIGURES = {
     ),
     "fuzz": ("hostile payloads", ("payload_count", "death_count", "finding_count")),
     "crashes": ("nodes killed under load", ("kills", "acknowledged_lost", "invalid_found")),
+    "diff": (
+        "comparing a million ids of which 0, 10 or 1000 differ",
+        ("bytes_0", "bytes_10", "bytes_1000"),
+    ),
     "join": ("a fresh node joins, over libp2p", ("records", "seconds")),
     "live": ("live propagation, two processes", ("p50_ms", "p95_ms")),
     "relay": ("local hop of a call", ("req_per_s", "added_p50_ms", "cpu_us_per_req")),
     "fetch": ("verified fetch over pinned TLS", ("mb_per_s", "fraction_of_loopback")),
+    "hostile": (
+        "hostile sockets on every port",
+        ("quiet_p95_ms", "p95_ms", "port_p95_ms", "unanswered", "grown_mb"),
+    ),
 }
 
 

@@ -13,14 +13,20 @@ from aiohttp import web
 from crdt import (
     Account,
     AccountId,
+    Declined,
     Item,
+    ItemId,
     NetworkId,
     PublicKey,
     RemoteFault,
+    StampJudge,
+    StampOrigin,
+    WeighedCache,
+    WorkRule,
     open_genesis,
 )
 from node.access import Access, ApiKey, same_token
-from node.api.errors import NotAuthorised, Unauthenticated, UnknownAccount
+from node.api.errors import NotAuthorised, TooMany, Unauthenticated, UnknownAccount
 from node.api.operations import Auth
 from node.signing import (
     ACCOUNT_HEADER,
@@ -46,6 +52,8 @@ class Creator:
     genesis: Item | None
 
 
+STAMPED_COUNT_MAX = 4096
+"""New accounts whose stamps are not worked out at every request, until the log knows them."""
 _CREATOR = web.RequestKey("hansa_creator", Creator)
 
 
@@ -66,7 +74,9 @@ class Guard:
         access: Access,
         account_of: Callable[[AccountId], Account | None],
         now_s: Callable[[], int],
+        rule: WorkRule | None = None,
     ) -> None:
+        """Take what to check callers against; `rule` is what the network asks of a new account."""
         self._network = network
         self._node = node
         self._token = token
@@ -74,6 +84,9 @@ class Guard:
         self._account_of = account_of
         self._now_s = now_s
         self._nonces = NonceCache()
+        # Its own, because the log's belongs to the store's thread.
+        self._stamps = StampJudge(network, rule)
+        self._stamped: WeighedCache[ItemId, bool] = WeighedCache(STAMPED_COUNT_MAX)
 
     def admit(self, request: web.Request, auth: Auth, body: bytes) -> None:
         """Return if the request may be handled; notes who calls on it.
@@ -164,7 +177,26 @@ class Guard:
                 f"{ACCOUNT_HEADER} introduces {account.id.hex()}, and the request is signed by "
                 f"{id_.hex()}"
             )
+        self._check_stamp(genesis, account)
         return account, genesis
+
+    def _check_stamp(self, genesis: Item, account: Account) -> None:
+        """Return if the network admits an account: what it may cost, its uploads too, hangs on it.
+
+        Raises:
+            NotAdmitted: it does not.
+            TooMany: too many false stamps came of late.
+        """
+        if self._stamped.get(genesis.id):
+            return
+        now_ms = self._now_s() * 1000
+        try:
+            self._stamps.batch(StampOrigin.LOCAL, now_ms).check(genesis, account.entries[0])
+        except Declined as error:
+            raise TooMany(
+                "too many false admission stamps came of late; send the request again in a minute"
+            ) from error
+        self._stamped.put(genesis.id, True, 1)
 
 
 def _no_role(account: Account, key: PublicKey) -> str:

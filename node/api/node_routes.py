@@ -20,18 +20,20 @@ from node.api.node_views import (
     HealthView,
     KeyRequest,
     KeysView,
+    KnownPeersView,
     NewKeyView,
     NodeView,
     OffersView,
     PeersView,
-    PeerView,
     PrunedView,
     ServeRequest,
     ServingsView,
     ServingView,
     SyncView,
     key_view,
+    known_peer_view,
     offer_view,
+    peer_view,
     serving_view,
     sync_view,
 )
@@ -39,6 +41,7 @@ from node.api.operations import Auth, operation
 from node.api.records import answer
 from node.api.streams import EventStream, Streams
 from node.catalogue import Catalogue
+from node.membership import Membership
 from node.metrics import CONTENT_TYPE as METRICS_TYPE
 from node.metrics import Metrics
 from node.network import ConnectedPeer
@@ -57,10 +60,6 @@ class Network(Protocol):
         """Return the connected peers."""
         ...
 
-    async def dial(self, multiaddr: str) -> None:
-        """Connect to a peer."""
-        ...
-
     async def drop(self, peer: PeerId, reason: str) -> None:
         """Close the connection to a peer."""
         ...
@@ -77,6 +76,7 @@ class Surroundings:
 
     catalogue: Catalogue
     network: Network
+    membership: Membership
     adverts: Adverts
     serving: Serving
     access: Access
@@ -106,6 +106,7 @@ class NodeRoutes:
                 web.get(f"{base}/node", self.node, allow_head=False),
                 web.get(f"{base}/sync", self.sync, allow_head=False),
                 web.get(f"{base}/peers", self.peers, allow_head=False),
+                web.get(f"{base}/peers/known", self.known_peers, allow_head=False),
                 web.post(f"{base}/peers", self.dial),
                 web.delete(f"{base}/peers/{{peer}}", self.drop),
                 web.post(f"{base}/storage/prune", self.prune),
@@ -156,23 +157,29 @@ class NodeRoutes:
 
     @operation(summary="List connected peers", tag=TAG_NODE, responses={200: PeersView})
     async def peers(self, _request: web.Request) -> web.StreamResponse:
-        """Return the peers with address, direction and round trip."""
+        """Return the peers with address, direction, round trip and how each was found."""
         synced = {one.peer for one in self._around.catalogue.sync_status().peers if one.synced}
-        return answer(
-            PeersView(
-                items=[
-                    PeerView(
-                        peer=one.peer,
-                        address=one.address,
-                        direction=one.direction,
-                        since_s=one.since_s,
-                        rtt_ms=one.rtt_ms,
-                        synced=one.peer in synced,
-                    )
-                    for one in self._around.network.peers()
-                ]
-            )
-        )
+        standing = self._around.membership.standing
+        items = [
+            peer_view(one, standing(one), synced=one.peer in synced)
+            for one in self._around.network.peers()
+        ]
+        return answer(PeersView(items=items))
+
+    @operation(
+        summary="List the peers that the node knows of", tag=TAG_NODE, auth=Auth.OPERATOR,
+        responses={200: KnownPeersView},
+    )  # fmt: skip
+    async def known_peers(self, _request: web.Request) -> web.StreamResponse:
+        """Return the address book: where peers listen, who told of them, how dialling went."""
+        connected = {one.peer for one in self._around.network.peers()}
+        membership = self._around.membership
+        items = [
+            known_peer_view(one, connected=one.address.peer in connected)
+            for one in membership.known()
+        ]
+        outbound, outbound_max = membership.outbound_counts()
+        return answer(KnownPeersView(items=items, outbound=outbound, outbound_max=outbound_max))
 
     @operation(
         summary="Connect to a peer", tag=TAG_NODE, auth=Auth.OPERATOR, request=DialRequest,
@@ -181,7 +188,7 @@ class NodeRoutes:
     async def dial(self, request: web.Request) -> web.StreamResponse:
         """Dial a multiaddress once; `p2p.bootstrap` is for peers to be dialled for ever."""
         asked = await body_as(request, DialRequest)
-        await self._around.network.dial(asked.address)
+        await self._around.membership.dial(asked.address)
         return web.Response(status=204)
 
     @operation(

@@ -9,6 +9,9 @@ from inference import Offered
 from inference.adverts import Task
 from node.access import ApiKey
 from node.api.views import View
+from node.membership import Standing
+from node.network import ConnectedPeer
+from node.network.addressbook import Known
 from node.serving import ServedModel
 
 
@@ -40,8 +43,12 @@ class NodeView(View):
     peer_id: str
     public_key: str
     """The Ed25519 key that requests to this node are signed for, in hex."""
-    operator_account: str
+    operator_account: str | None
+    """Nothing while the account's admission is worked for: nothing is offered or paid for then."""
+    admission_s: int | None = None
+    """How much longer that takes in the mean, while it is under way and once it was measured."""
     network: str
+    """As `node.network` has it: the name, and the admission rule if there is one."""
     network_id: str
     version: str
     started_at: int
@@ -64,6 +71,12 @@ class PeerView(View):
     since_s: int
     rtt_ms: float
     synced: bool
+    group: str
+    """Its address group: of connections of this node's own choice, each holds only a share."""
+    found: str
+    """How it was found: `bootstrap`, `exchange`, `inbound` or `operator`."""
+    anchor: bool
+    """It stayed long, and is dialled first after a restart."""
 
 
 class PrunedView(View):
@@ -79,6 +92,37 @@ class PeersView(View):
     """The peers the node is connected to."""
 
     items: list[PeerView]
+
+
+class KnownPeerView(View):
+    """An address in the book."""
+
+    peer: str
+    address: str
+    group: str
+    found: str
+    informants: list[str]
+    """Who told of it: their groups, or on loopback their ids. None: nobody had to."""
+    anchor: bool
+    connected: bool
+    heard_s: int
+    met_s: int
+    """When its peer was last connected, either way; 0 for never."""
+    tried_s: int
+    """When this node last reached it; 0 for never."""
+    failures: int
+    next_s: int
+    """Not dialled before this time; 0 for at once."""
+
+
+class KnownPeersView(View):
+    """The address book: anchors first, then those that were reached, then those heard of."""
+
+    items: list[KnownPeerView]
+    outbound: int
+    """Connections of this node's own choice that stand, bootstrap peers counted."""
+    outbound_max: int
+    """How many it keeps: `p2p.outbound_count`."""
 
 
 class DialRequest(View):
@@ -250,6 +294,39 @@ def serving_view(served: ServedModel, offer: OfferView | None) -> ServingView:
         pid=served.pid,
         log=served.log,
         offer=offer,
+    )
+
+
+def peer_view(peer: ConnectedPeer, standing: Standing, *, synced: bool) -> PeerView:
+    """Return a connected peer."""
+    return PeerView(
+        peer=peer.peer,
+        address=peer.address,
+        direction=peer.direction,
+        since_s=peer.since_s,
+        rtt_ms=peer.rtt_ms,
+        synced=synced,
+        group=standing.group,
+        found=standing.found,
+        anchor=standing.anchor,
+    )
+
+
+def known_peer_view(known: Known, *, connected: bool) -> KnownPeerView:
+    """Return an address in the book."""
+    return KnownPeerView(
+        peer=known.address.peer,
+        address=str(known.address),
+        group=known.address.group,
+        found=known.found,
+        informants=known.informants,
+        anchor=known.anchor,
+        connected=connected,
+        heard_s=int(known.heard_s),
+        met_s=int(known.met_s),
+        tried_s=int(known.tried_s),
+        failures=known.failures,
+        next_s=int(known.next_s),
     )
 
 

@@ -426,7 +426,8 @@ def check_outcome(outcome: Outcome) -> None:
     if outcome.status is Status.DECLINED:
         raise Declined(
             "this node has dropped what the operation cites, because a checkpoint stands for it; "
-            "read the record again and cite its heads"
+            "read the record again and cite its heads. If a new account was sent, too many false "
+            "admission stamps came of late; send it again in a minute"
         )
     if outcome.status is Status.REJECTED:
         fault: HansaError = outcome.fault or MalformedBytes("the item was rejected")

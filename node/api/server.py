@@ -35,6 +35,7 @@ from node.api.guard import Guard
 from node.api.operations import REQUEST_ID, Auth, Operation, operation_of
 from node.api.problems import CONTENT_TYPE, problem_document
 from node.driver import Stopping
+from node.gate import SERVER_LOGGER, Gate, GateLimits
 from node.metrics import Metrics
 
 MIB = 1 << 20
@@ -79,6 +80,9 @@ class ApiLimits:
         json_depth_max: Deepest nesting of a JSON body.
         body_s: A body has this long to arrive whole.
         idle_s: Idle connections are closed after this.
+        connection_count_max: When so many are open, a newcomer takes the place of the one that has
+            asked nothing for longest.
+        head_s: A new connection has this long until the head of its first request is whole.
     """
 
     body_bytes_max: int = MIB
@@ -86,6 +90,8 @@ class ApiLimits:
     json_depth_max: int = 32
     body_s: float = 30.0
     idle_s: float = 75.0
+    connection_count_max: int = 512
+    head_s: float = 10.0
 
 
 class ApiServer:
@@ -103,6 +109,7 @@ class ApiServer:
         self._app = web.Application(
             middlewares=[self._around], client_max_size=limits.body_bytes_top
         )
+        self._gate = Gate(GateLimits(limits.connection_count_max, head_s=limits.head_s))
         self._runner: web.AppRunner | None = None
         self._stopping = False
         self._open_count = 0
@@ -137,6 +144,7 @@ class ApiServer:
         runner = web.AppRunner(
             self._app,
             access_log=None,
+            logger=SERVER_LOGGER,
             auto_decompress=False,  # a compressed body could be a bomb; none is needed
             handler_cancellation=True,
             keepalive_timeout=self._limits.idle_s,
@@ -144,9 +152,10 @@ class ApiServer:
             max_field_size=FIELD_BYTES_MAX,
         )
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self._port, backlog=1024)
+        server = runner.server
+        assert server is not None
         try:
-            await site.start()
+            self._port = await self._gate.bind(self._host, self._port)
         except OSError as error:
             await runner.cleanup()
             if error.errno == errno.EADDRINUSE:
@@ -158,9 +167,8 @@ class ApiServer:
                 f"{self._host} port {self._port} cannot be bound ({error.strerror}); "
                 "set api.host and api.port"
             ) from error
+        self._gate.start(server)
         self._runner = runner
-        address = cast("tuple[str, int]", runner.addresses[0])
-        self._port = address[1]
 
     async def stop(self, *, grace_s: float) -> None:
         """Stop listening, let running calls end for `grace_s`, then close everything.
@@ -171,8 +179,7 @@ class ApiServer:
         if self._runner is None:
             return
         self._stopping = True
-        for site in list(self._runner.sites):
-            await site.stop()
+        await self._gate.stop_listening()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
@@ -181,6 +188,7 @@ class ApiServer:
             server.pre_shutdown()
             await server.shutdown(LAST_WORDS_S)
         await self._runner.cleanup()
+        await self._gate.close()
         self._runner = None
 
     @web.middleware
@@ -195,12 +203,14 @@ class ApiServer:
         self._metrics.open_requests.inc()
         self._open_count += 1
         self._idle.clear()
+        self._gate.working(request.transport)
         status = 499  # what proxies log for a client that left
         try:
             response = await self._answer(request, handler, declared)
             status = response.status
         finally:
             seconds = time.perf_counter() - started
+            self._gate.waiting(request.transport)
             self._metrics.open_requests.dec()
             self._open_count -= 1
             if not self._open_count:
@@ -261,8 +271,9 @@ class ApiServer:
         if request.content_length is None:  # chunked: the length is known at its end
             request = request.clone(client_max_size=bytes_max)
         try:
-            async with asyncio.timeout(self._limits.body_s):
-                return request, await request.read()
+            with self._gate.reading(request.transport):
+                async with asyncio.timeout(self._limits.body_s):
+                    return request, await request.read()
         except TimeoutError as error:
             raise BodyTimeout(f"the body did not arrive in {self._limits.body_s:g} s") from error
         except web.HTTPRequestEntityTooLarge as error:

@@ -35,17 +35,34 @@ def create(
     session: Session,
     name: Annotated[str, typer.Argument(help="What you call the account on this machine.")],
     network: Annotated[
-        str, typer.Option(metavar="NAME", help="The network the account is for.")
+        str,
+        typer.Option(
+            metavar="NETWORK",
+            help="The network the account is for, as `hansa status` shows a node's: main:work=14.",
+        ),
     ] = "main",
 ) -> None:
     """Make an account: a root key, a recovery key, and the signed entry that founds it.
 
     Nothing is sent: the first record you publish introduces the account to the network.
+
+    Where the network's name ends in `:work=BITS`, founding an account takes work, so that nobody
+    floods it with accounts: every core of this machine, for as long as the bar says. Ctrl-C
+    leaves nothing behind.
     """
     import secrets
+    from functools import partial
+
+    from node.cli.stamps import find_stamp
 
     folder = session.accounts
-    card = folder.create(name, network, random_bytes=secrets.token_bytes, lock=session.locker())
+    card = folder.create(
+        name,
+        network,
+        random_bytes=secrets.token_bytes,
+        lock=session.locker(),
+        find_stamp=partial(find_stamp, session.screen),
+    )
     session.screen.result(public(card), lambda: account_sheet(card, f"Account {name} is made"))
     session.screen.note(f"Key:          {folder.key_path(name)}")
     session.screen.note(f"Recovery key: {folder.recovery_path(name)}")

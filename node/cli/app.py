@@ -21,6 +21,7 @@ from node.cli import (
     engines,
     keys,
     local,
+    peers,
     publishing,
     records,
     royalty,
@@ -50,8 +51,8 @@ app = typer.Typer(
     " then [bold]hansa publish model.json[/].  Every command explains itself with --help.",
 )
 PARTS = (
-    local, state, audit, serving, builds, engines, keys, accounts, records, publishing, template,
-    royalty,
+    local, state, peers, audit, serving, builds, engines, keys, accounts, records, publishing,
+    template, royalty,
 )  # fmt: skip
 for part in PARTS:
     part.register(app)

@@ -1,4 +1,4 @@
-"""`hansa status`, `peers`, `sync`, `storage`: what the node is and has now."""
+"""`hansa status`, `sync`, `storage`: what the node is and has now."""
 
 from __future__ import annotations
 
@@ -50,23 +50,6 @@ def register(app: typer.Typer) -> None:
             session.screen.text(_dialable(found))
             return
         session.screen.result(found, lambda: _status(found))
-
-    @command(app, "peers", uses=OPERATOR, panel="Operate", example="hansa peers")
-    def peers(
-        session: Session,
-        dial: Annotated[
-            str | None,
-            typer.Option("--dial", metavar="ADDRESS", help="Connect to this multiaddress first."),
-        ] = None,
-    ) -> None:
-        """List the peers this node is connected to."""
-        client = session.operator() if dial is not None else session.client()
-        if dial is not None:
-            client.post("/v1/peers", {"address": dial})
-        found = client.get("/v1/peers")
-        session.screen.result(found, lambda: _peers(found["items"]))
-        if not found["items"]:
-            session.screen.note("None yet. Tell the node about one: --set p2p.bootstrap=ADDRESS")
 
     @command(app, "storage", uses=OPERATOR, panel="Operate", example="hansa storage --prune")
     def storage(
@@ -168,7 +151,7 @@ def _status(found: dict[str, Any]) -> RenderableType:
     return sheet(
         {
             "node": found["peer_id"],
-            "operator account": found["operator_account"],
+            "operator account": found["operator_account"] or _admission(found["admission_s"]),
             "network": found["network"],
             "started": show.ago(found["started_at"], now_s=now_s),
             "peers": found["peers"],
@@ -182,24 +165,9 @@ def _status(found: dict[str, Any]) -> RenderableType:
     )
 
 
-def _peers(items: list[dict[str, Any]]) -> RenderableType:
-    now_s = int(time.time())  # noqa: TID251 - the command line is an edge
-    return table(
-        ("peer", "address", "direction", "since", "round trip", "in step"),
-        [
-            (
-                one["peer"],
-                one["address"],
-                one["direction"],
-                show.ago(one["since_s"], now_s=now_s),
-                f"{one['rtt_ms']:.1f} ms" if one["rtt_ms"] else None,
-                styled("yes", "green") if one["synced"] else styled("no", "yellow"),
-            )
-            for one in items
-        ],
-        right=("round trip",),
-        fold=("peer", "address"),
-    )
+def _admission(mean_s: int | None) -> RenderableType:
+    mean = "" if mean_s is None else f", {show.duration(mean_s)} more in the mean"
+    return styled(f"working for its admission{mean}; nothing is offered or paid yet", "yellow")
 
 
 def _sync(found: dict[str, Any]) -> RenderableType:

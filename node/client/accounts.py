@@ -23,9 +23,11 @@ from crdt import (
     PublicKey,
     SigningKey,
     UserFault,
+    WorkRule,
     id_from_hex,
     make_genesis,
-    network_id,
+    parse_network,
+    stamp_challenge,
 )
 from node.client.logs import AccountLog, item_of, open_log
 from node.signing import to_header
@@ -53,6 +55,7 @@ class AccountCard:
     """What is public of an account, as its `.json` file holds it.
 
     Attributes:
+        network_name: The network's text: its name, and its admission rule if it has one.
         key: The public key that this machine signs with.
         log: The account's entries known here; None on a delegate's machine that saw none yet.
     """
@@ -177,26 +180,36 @@ class AccountFolder:
         *,
         random_bytes: Callable[[int], bytes],
         lock: Callable[[Path, bytes], None],
+        find_stamp: Callable[[bytes, WorkRule], bytes],
     ) -> AccountCard:
         """Make an account: two new keys and a genesis; nothing is sent anywhere.
 
         Args:
+            network_name: The network's text, as settings have it.
             lock: Writes a secret, encrypted, to a new file.
+            find_stamp: Does the work that the network asks for, if it asks for any; nothing is
+                written before it is done.
 
         Raises:
             AccountFault: the name cannot be used or is taken.
+            BadNetwork: there can be no such network.
         """
+        network = parse_network(network_name)
         self._check_new(name, (self.key_path(name), self.recovery_path(name)))
         root_seed, recovery_seed = random_bytes(SEED_BYTES), random_bytes(SEED_BYTES)
         root, recovery = SigningKey(root_seed), SigningKey(recovery_seed)
-        network = network_id(network_name)
-        genesis = make_genesis(network, root, recovery.public)
+        stamp = b""
+        if network.rule is not None:
+            challenge = stamp_challenge(network.id, root.public, recovery.public)
+            stamp = find_stamp(challenge, network.rule)
+        genesis = make_genesis(network.id, root, recovery.public, stamp)
         account = AccountId(genesis.id)
         lock(self.key_path(name), root_seed)
         lock(self.recovery_path(name), recovery_seed)
         # The card last: whoever sees an account can also unlock it.
-        log = open_log([genesis], account, network)
-        self._write(AccountCard(name, account, network_name, network, root.public, log), new=True)
+        log = open_log([genesis], account, network.id)
+        card = AccountCard(name, account, network.text, network.id, root.public, log)
+        self._write(card, new=True)
         return self.card(name)
 
     def join(
@@ -212,13 +225,14 @@ class AccountFolder:
 
         Raises:
             AccountFault: the name cannot be used or is taken.
+            BadNetwork: there can be no such network.
         """
+        network = parse_network(network_name)
         self._check_new(name, (self.key_path(name),))
         seed = random_bytes(SEED_BYTES)
         key = SigningKey(seed).public
         lock(self.key_path(name), seed)
-        network = network_id(network_name)
-        self._write(AccountCard(name, account, network_name, network, key, None), new=True)
+        self._write(AccountCard(name, account, network.text, network.id, key, None), new=True)
         return self.card(name)
 
     def save(
@@ -288,7 +302,7 @@ def _card_json(card: AccountCard) -> dict[str, Any]:
 
 def _card(name: str, found: Any) -> AccountCard:
     network_name = str(found["network"])
-    network = network_id(network_name)
+    network = parse_network(network_name).id
     account = AccountId(id_from_hex(found["account"], "account"))
     key = PublicKey(id_from_hex(found["key"], "key"))
     items = [item_of(one) for one in found["entries"]]

@@ -204,7 +204,8 @@ class Client:
         if node["network_id"] != card.network.hex():
             raise WrongNode(
                 f"account {card.name!r} is for network {card.network_name!r}, and the node at"
-                f" {self.url} is on {node['network']!r}; use another node or account"
+                f" {self.url} is on {node['network']!r}; use another node or account, or make one"
+                f" with `hansa account create NAME --network {node['network']}`"
             )
         return PublicKey(id_from_hex(node["public_key"], "node key"))
 

@@ -4,6 +4,7 @@ from node.ledger.errors import (
     CallTooDear,
     LedgerBusy,
     NotOurLane,
+    OperatorNotAdmitted,
     SettlementRefused,
     TermsChanged,
 )
@@ -16,6 +17,7 @@ from node.ledger.wire import COUNTERSIGN_PATH, SETTLE_BYTES_MAX, SETTLE_PATH
 
 __all__ = [
     "COUNTERSIGN_PATH", "SETTLE_BYTES_MAX", "SETTLE_PATH", "CallTooDear", "Exposure", "LaneUse",
-    "Ledger", "LedgerBusy", "LedgerLimits", "LedgerStore", "NotOurLane", "Pace", "Party", "Payee",
-    "Payer", "SettlementRefused", "Side", "Spending", "Surroundings", "TermsChanged",
+    "Ledger", "LedgerBusy", "LedgerLimits", "LedgerStore", "NotOurLane", "OperatorNotAdmitted",
+    "Pace", "Party", "Payee", "Payer", "SettlementRefused", "Side", "Spending", "Surroundings",
+    "TermsChanged",
 ]  # fmt: skip

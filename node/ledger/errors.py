@@ -33,3 +33,9 @@ class SettlementRefused(WorldFault):
     """A provider did not answer a settlement as it should; it is asked again later."""
 
     code = "settlement-refused"
+
+
+class OperatorNotAdmitted(WorldFault):
+    """The operator's account has no stamp yet, so nothing can be paid for or earned under it."""
+
+    code = "operator-not-admitted"

@@ -33,12 +33,17 @@ class Party:
     Attributes:
         key, genesis: Root key and first entry of the operator account.
         server: The node key's public half: tickets are for it.
+        is_admitted: Whether the network takes that genesis; nothing is signed before it does.
+        introduces: Whether consumers may introduce themselves, before the log knows them. Not where
+            that takes work: receipts of an account that is never admitted could not be published.
     """
 
     network: NetworkId
     key: SigningKey
     genesis: Item
     server: PublicKey
+    is_admitted: bool = True
+    introduces: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class Ledger:
             now_s=around.now_s,
             nonce=around.nonce,
             on_used=self._used,
+            is_admitted=party.is_admitted,
         )
         self.payee = Payee(
             network=party.network,
@@ -111,6 +117,7 @@ class Ledger:
             offer_of=around.offer_of,
             account_of=around.account_of,
             now_s=around.now_s,
+            introduces=party.introduces,
         )
         self.settling = Settling(
             network=party.network,
@@ -136,6 +143,13 @@ class Ledger:
             if kept.agreed is not None and not kept.published:
                 self.settling.publish_soon(kept.lane.id, kept.agreed, (self._genesis,))
         self.settling.start()
+
+    def admitted(self, genesis: Item) -> None:
+        """Take the genesis that the network admits in place of the one that it did not."""
+        self._genesis = genesis
+        self.account = AccountId(genesis.id)
+        self.payer.admitted(genesis)
+        self.payee.admitted(genesis)
 
     async def stop(self) -> None:
         """Settle what can be settled now, write everything, close the file."""

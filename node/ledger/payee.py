@@ -124,6 +124,7 @@ class Payee:
         server: This node's own key: tickets are for it alone.
         offer_of: What this node offers of a record now.
         account_of: Accounts the log knows.
+        introduces: Whether others may introduce themselves.
     """
 
     def __init__(
@@ -138,7 +139,9 @@ class Payee:
         offer_of: Callable[[RecordId], Offer | None],
         account_of: Callable[[AccountId], Account | None],
         now_s: Callable[[], int],
+        introduces: bool = True,
     ) -> None:
+        self._introduces = introduces
         self._network = network
         self._key = key
         self._genesis = genesis
@@ -157,6 +160,11 @@ class Payee:
         self._books: dict[bytes, ProviderLane] = {}
         self._peers: dict[bytes, PeerId] = {}
         """Whom each book's calls were served to."""
+
+    def admitted(self, genesis: Item) -> None:
+        """Take the genesis that the network admits; there was no offer to order from before."""
+        self._genesis = genesis
+        self.account = AccountId(genesis.id)
 
     def admit(self, caller: PeerId, headers: Mapping[str, str], path: str, body: bytes) -> Admitted:
         """Return the admitted call after checking its order and ticket.
@@ -417,6 +425,11 @@ class Payee:
         known = self._account_of(account)
         if known is not None:
             return known
+        if not self._introduces:
+            raise BadOrder(
+                f"account {account.hex()[:16]} is not in the log here; it comes with the next "
+                "catch-up if the network admits it, so try again in half a minute"
+            )
         if introduced is None or introduced.id != bytes(account):
             raise BadOrder(f"account {account.hex()[:16]} is not known here; introduce it")
         return open_genesis(introduced, self._network)

@@ -24,7 +24,7 @@ from crdt import (
 )
 from inference import Offer, Offered
 from node.gateway.ports import Authorised, Measured
-from node.ledger.errors import CallTooDear, NotOurLane
+from node.ledger.errors import CallTooDear, NotOurLane, OperatorNotAdmitted
 from node.ledger.store import KeptLane, LedgerStore, Side
 from node.ledger.terms import (
     ACCOUNT_HEADER,
@@ -120,6 +120,7 @@ class Payer:
         now_s: Unix seconds.
         nonce: 16 fresh random bytes a call.
         on_used: Called with a lane's id when it has something to settle.
+        is_admitted: Whether the network takes `genesis`.
     """
 
     def __init__(
@@ -134,10 +135,12 @@ class Payer:
         now_s: Callable[[], int],
         nonce: Callable[[], bytes],
         on_used: Callable[[bytes], None],
+        is_admitted: bool = True,
     ) -> None:
         self._network = network
         self._key = key
         self._genesis = genesis
+        self._is_admitted = is_admitted
         self.account = AccountId(genesis.id)
         self._store = store
         self._spending = spending
@@ -150,13 +153,26 @@ class Payer:
         self._issued: OrderedDict[bytes, _Issued] = OrderedDict()
         self.lanes: dict[bytes, PayerLane] = {}
 
+    def admitted(self, genesis: Item) -> None:
+        """Take the genesis that the network admits; from now on there is something to sign for."""
+        assert not self._is_admitted, "an admitted account is never another one"
+        self._genesis, self._is_admitted = genesis, True
+        self.account = AccountId(genesis.id)
+        self._account_header = armour(genesis.raw)
+
     def authorise(self, offered: Offered, path: str, body: bytes) -> Authorised:
         """Return the headers that pay for one call: an order and a ticket.
 
         Raises:
             CallTooDear, NotOurLane: this node does not sign for that.
+            OperatorNotAdmitted: there is no account to sign for yet.
             LedgerBusy: the disk is behind.
         """
+        if not self._is_admitted:
+            raise OperatorNotAdmitted(
+                "this node is still working for the admission of its operator's account, which "
+                "pays for calls; `hansa status` says how long that takes"
+            )
         self._store.check_room()
         offer, provider = offered.offer, offered.advert.operator
         if provider == self.account:

@@ -15,6 +15,7 @@ from typing import Self, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from node.gate import SERVER_LOGGER, Gate, GateLimits
 from node.live.admission import Admission, make_room
 from node.live.connections import Connection
 from node.live.errors import LiveCannotListen, LivePortInUse, SessionBroken, UpdateRefused
@@ -40,7 +41,9 @@ class LiveLimits:
     Attributes:
         publish_s: At most one signed operation in this time; 0.15 to 0.3 feels live.
         editor_count_max: Windows of one person; each gets every keystroke of every other.
-        socket_count_max: Connections in any state, also those that never ask for anything.
+        socket_count_max: Connections in any state; beyond that a newcomer takes the place of the
+            one that has asked for nothing for longest.
+        head_s: A new connection has this long to ask for the room.
         message_bytes_max: Of one message. A card's whole text is below.
         queue_bytes_max: What an editor may leave unread before it is cut off; it syncs again.
         drain_s: How long the end of a session waits for what editors are about to send.
@@ -50,6 +53,7 @@ class LiveLimits:
     publish_s: float = 0.2
     editor_count_max: int = 16
     socket_count_max: int = 64
+    head_s: float = 10.0
     message_bytes_max: int = 256 * 1024
     queue_bytes_max: int = 8 * 1024 * 1024
     drain_s: float = 1.0
@@ -143,6 +147,7 @@ class LiveServer:
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=SERVER_LOGGER,
             shutdown_timeout=self._limits.drain_s,
             max_line_size=4096,
             max_field_size=8192,
@@ -158,10 +163,13 @@ class LiveServer:
             raise LiveCannotListen(HOST, self._port, os.strerror(error.errno or 0)) from error
         try:
             self._open()
-            await self._listener.start_serving()
+            server = runner.server
+            assert server is not None
+            self._gate.start(server)
         except BaseException:
-            self._listener.close()
+            await self._gate.stop_listening()
             await runner.cleanup()
+            await self._gate.close()
             raise
         return self
 
@@ -177,7 +185,7 @@ class LiveServer:
             WorldFault, UserFault: what was typed could not be published.
         """
         self._stopping.set()
-        self._listener.close()
+        await self._gate.stop_listening()
         try:
             await self._drain()
             await self._close_all()
@@ -187,20 +195,13 @@ class LiveServer:
                 await self._publisher.stop()
             finally:
                 await self._runner.cleanup()
+                await self._gate.close()
                 if self._broken.done():
                     self._broken.exception()  # whoever did not wait for it has the log
 
     async def _bind(self) -> None:
-        server = self._runner.server
-        assert server is not None
-        most = self._limits.socket_count_max
-
-        def protocol() -> asyncio.Protocol:
-            return server() if len(server.connections) < most else _Closed()
-
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(protocol, HOST, self._port, start_serving=False)
-        self._port = cast("int", self._listener.sockets[0].getsockname()[1])
+        self._gate = Gate(GateLimits(self._limits.socket_count_max, head_s=self._limits.head_s))
+        self._port = await self._gate.bind(HOST, self._port)
         self._admission = Admission(self._room, port=self._port, origins=self._origins)
 
     def _open(self) -> None:
@@ -270,6 +271,7 @@ class LiveServer:
         if not socket.can_prepare(request):
             return _refusal(426, "this is a WebSocket for Yjs editors")
         self._seat_count += 1
+        self._gate.working(request.transport)
         try:
             await socket.prepare(request)
             if self._stopping.is_set():
@@ -314,13 +316,6 @@ class LiveServer:
             if pace.is_flood:
                 self._notice("an editor was disconnected: it sends without end")
                 await connection.close(WSCloseCode.POLICY_VIOLATION, "too many messages")
-
-
-class _Closed(asyncio.Protocol):
-    """A connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
 
 
 def _refusal(status: int, detail: str) -> web.Response:

@@ -10,6 +10,7 @@ from node.network.errors import (
     PortInUse,
     TooLarge,
 )
+from node.network.exchange import exchange_protocol
 from node.network.settings import (
     PUBLISH_BYTES_MAX,
     REQUEST_BYTES_MAX,
@@ -32,4 +33,5 @@ __all__ = [
     "PeerUnreachable",
     "PortInUse",
     "TooLarge",
+    "exchange_protocol",
 ]

@@ -232,7 +232,10 @@ async def _carry_out(host: GuardedHost, frame: tuple[object, ...]) -> bytes:
 def _settings_of(frame: tuple[object, ...]) -> tuple[NetworkSettings, dict[str, float]]:
     if frame[0] != "start":
         raise MalformedBytes("the first frame is not a start")
-    seed, network, listen, bootstrap, peers, requests, gossip, ping, pong, bans, memory = frame[1:]
+    seed, network, listen, bootstrap, peers, requests, gossip, ping, pong, bans, memory = frame[
+        1:12
+    ]
+    outbound, group, allow, deny = frame[12:]
     settings = NetworkSettings(
         node_seed=cast("bytes", seed),
         network=NetworkId(cast("bytes", network)),
@@ -244,6 +247,10 @@ def _settings_of(frame: tuple[object, ...]) -> tuple[NetworkSettings, dict[str, 
         gossip_rate_s=cast("int", gossip),
         ping_interval_s=cast("int", ping) / 1000,
         ping_timeout_s=cast("int", pong) / 1000,
+        outbound_count=cast("int", outbound),
+        inbound_group_count_max=cast("int", group),
+        allow=cast("tuple[str, ...]", allow),
+        deny=cast("tuple[str, ...]", deny),
     )
     return settings, {peer: ms / 1000 for peer, ms in cast("tuple[tuple[str, int], ...]", bans)}
 

@@ -129,6 +129,15 @@ class NetworkClient:
         """Return the peers that are connected now, by id."""
         return [self._peers[peer] for peer in sorted(self._peers)]
 
+    def peer(self, peer: PeerId) -> ConnectedPeer | None:
+        """Return a peer if it is connected now."""
+        return self._peers.get(peer)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the child is there; without it nothing can be dialled."""
+        return self._link is not None
+
     async def dial(self, multiaddr: str) -> None:
         """Connect to a peer at an address with `/p2p/PEER`.
 
@@ -214,6 +223,10 @@ class NetworkClient:
             int(settings.ping_timeout_s * 1000),
             bans,
             settings.memory_bytes_max,
+            settings.outbound_count,
+            settings.inbound_group_count_max,
+            settings.allow,
+            settings.deny,
         )
 
     def child_ended(self, *, reason: str) -> None:

@@ -23,8 +23,18 @@ from multiaddr.multiaddr import Multiaddr
 
 from crdt import HansaError, Verdict
 from crdt.wire import Value
+from node.network.access_rules import AccessRules
+from node.network.addresses import host_and_port, plain_host
+from node.network.doors import Doors
 from node.network.errors import BadAddress, NetworkBusy, PeerUnreachable, PortInUse
-from node.network.guards import close_sockets, make_host, make_pubsub, timed
+from node.network.guards import (
+    close_sockets,
+    make_host,
+    make_pubsub,
+    socket_of,
+    timed,
+    watch_the_door,
+)
 from node.network.rpc import Requester, Responder, read_exactly
 from node.network.settings import NetworkSettings
 from node.network.standing import Standing, TokenBucket
@@ -85,7 +95,14 @@ class GuardedHost:
         )
         for peer, seconds in bans_s.items():
             self._standing.ban(peer, trio.current_time() + seconds)
+        self._rules = AccessRules.parse(settings.allow, settings.deny)
         self._host: Any = make_host(settings.node_seed, settings.peer_count_max)
+        doors = Doors(
+            self._rules,
+            count_max=settings.inbound_count_max,
+            group_count_max=settings.inbound_group_count_max,
+        )
+        watch_the_door(self._host, doors.enter, doors.leave)
         self._topics = make_validators(settings)
         self._pubsub: Any = make_pubsub(
             self._host,
@@ -166,6 +183,13 @@ class GuardedHost:
             raise BadAddress(f"{address} is this node itself")
         if self._standing.is_banned(str(info.peer_id), trio.current_time()):
             raise PeerUnreachable(f"peer {info.peer_id} is banned here for now")
+        if not self._rules.may_stay(str(info.peer_id), host_and_port(address)[0]):
+            raise PeerUnreachable(
+                f"peer {info.peer_id} is not dialled: p2p.allow or p2p.deny keeps it out"
+            )
+        if not self._host.get_network().get_connections(info.peer_id):
+            # What it was told or tried before is the node's business: this address, and no other.
+            self._host.get_peerstore().clear_addrs(info.peer_id)
         try:
             with trio.fail_after(DIAL_TIMEOUT_S):
                 await self._host.connect(info)
@@ -305,13 +329,14 @@ class GuardedHost:
             if self._standing.is_banned(str(peer), trio.current_time()):
                 self._soon(self._close, peer)
                 return
+            address = _remote_address(connections[0])
+            if not self._rules.may_stay(str(peer), host_and_port(address)[0]):
+                self._soon(self._close, peer)
+                return
             self._known.add(peer)
             muxed = connections[0].muxed_conn
-            addresses = connections[0].get_transport_addresses()
             self._node.connected(
-                str(peer),
-                str(addresses[0]) if addresses else "",
-                outgoing=bool(getattr(muxed, "is_initiator_value", False)),
+                str(peer), address, outgoing=bool(getattr(muxed, "is_initiator_value", False))
             )
         elif not connections:
             self._tell_lost(peer)
@@ -376,6 +401,17 @@ class _Links(INotifee):
 
     async def listen_close(self, network: Any, multiaddr: Any) -> None:
         """Nothing: the child ends with its listeners."""
+
+
+def _remote_address(connection: Any) -> str:
+    """Return where a connection goes to: of its socket, since the library says what peers say."""
+    raw = socket_of(connection)
+    try:
+        host, port = raw.socket.getpeername()[:2] if raw is not None else ("", 0)
+    except OSError:  # it is closed already
+        return ""
+    host = plain_host(str(host))
+    return f"/ip{6 if ':' in host else 4}/{host}/tcp/{port}" if host else ""
 
 
 def _info(address: str) -> Any:

@@ -12,6 +12,9 @@ PUBLISH_BYTES_MAX = 64 * 1024
 REQUEST_BYTES_MAX = 1024 * 1024
 """One request or answer: a reader that takes longer than 5 s over one kills its sender."""
 
+NEWCOMER_COUNT_MAX = 16
+"""Connections on top of `peer_count_max`: newcomers that catch up and leave, and our own dials."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
@@ -32,6 +35,14 @@ class NetworkSettings:
     """Requests a second that one peer may make, after a burst of four times as many."""
     gossip_rate_s: float = 200
     """Gossip messages a second that one neighbour may forward, after a burst of as many again."""
+    outbound_count: int = 8
+    """Connections that inbound ones leave room for."""
+    inbound_group_count_max: int = 8
+    """Inbound connections from one address group."""
+    allow: tuple[str, ...] = ()
+    """Peer ids and networks that alone may be connected; none: all."""
+    deny: tuple[str, ...] = ()
+    """Peer ids and networks that may not."""
     ping_interval_s: float = 3
     ping_timeout_s: float = 2
 
@@ -40,6 +51,8 @@ class NetworkSettings:
         assert len(self.node_seed) == 32
         assert len(self.network) == 32
         assert self.listen, "a node without an address to listen on is not a peer"
+        assert 0 <= self.outbound_count <= self.peer_count_max
+        assert self.inbound_group_count_max > 0
         assert 0 < self.ping_timeout_s < self.ping_interval_s
 
     def __repr__(self) -> str:
@@ -57,9 +70,15 @@ class NetworkSettings:
         return f"{self._prefix}/adverts/0"
 
     @property
-    def protocols(self) -> tuple[str, str]:
-        """The request protocols that are answered: sync, adverts."""
-        return f"{self._prefix}/sync/0", f"{self._prefix}/adverts/0"
+    def protocols(self) -> tuple[str, str, str]:
+        """The request protocols that are answered: sync, adverts, peers."""
+        prefix = self._prefix
+        return f"{prefix}/sync/0", f"{prefix}/adverts/0", f"{prefix}/peers/0"
+
+    @property
+    def inbound_count_max(self) -> int:
+        """Connections from others, handshakes included: they never take the place of our own."""
+        return self.peer_count_max + NEWCOMER_COUNT_MAX - self.outbound_count
 
     @property
     def _prefix(self) -> str:

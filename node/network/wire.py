@@ -16,7 +16,7 @@ HEADER_BYTES = 4
 
 SHAPES: dict[str, tuple[type, ...]] = {
     # To the child. The number that follows the name ties a `done` to what it answers.
-    "start": (bytes, bytes, tuple, tuple, int, int, int, int, int, tuple, int),
+    "start": (bytes, bytes, tuple, tuple, *(int,) * 5, tuple, *(int,) * 3, tuple, tuple),
     "publish": (int, str, bytes),
     "request": (int, str, str, bytes, int, int),
     "cancel": (int,),

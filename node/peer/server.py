@@ -12,12 +12,12 @@ import errno
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from crdt import NetworkId, PeerId
+from node.gate import SERVER_LOGGER, Gate, GateLimits
 from node.peer.errors import GrantRefused, GrantReplayed, PeerPortInUse
 from node.peer.grants import HEADER, GrantVerifier
 from node.peer.identity import NodeKey, PeerEndpoint
@@ -36,6 +36,9 @@ class PeerLimits:
     Attributes:
         body_bytes_max: A chat request with long context and images is under this.
         body_s: A body has this long to arrive whole.
+        connection_count_max: When so many are open, a newcomer takes the place of the one that has
+            asked nothing for longest.
+        connection_count_per_address_max: The same, among those of one address.
         header_s: A new connection has this long for its handshake and first request head.
         idle_s: A connection that asks nothing for this long is closed.
     """
@@ -83,7 +86,13 @@ class PeerServer:
         self._admit = admit
         self._now_s = now_s
         self._grants = GrantVerifier(network, key.public)
-        self._gate = _Gate(self._limits)
+        self._gate = Gate(
+            GateLimits(
+                self._limits.connection_count_max,
+                self._limits.connection_count_per_address_max,
+                self._limits.header_s,
+            )
+        )
         self._app = web.Application(
             middlewares=[self._counted], client_max_size=self._limits.body_bytes_max
         )
@@ -92,7 +101,6 @@ class PeerServer:
         self._idle.set()
         self._stopping = False
         self._runner: web.AppRunner | None = None
-        self._listener: asyncio.Server | None = None
 
     @property
     def port(self) -> int:
@@ -118,6 +126,7 @@ class PeerServer:
         runner = web.AppRunner(
             self._app,
             access_log=None,
+            logger=SERVER_LOGGER,
             auto_decompress=False,  # a compressed body could be a bomb; no peer of ours sends one
             handler_cancellation=True,
             keepalive_timeout=self._limits.idle_s,
@@ -128,28 +137,21 @@ class PeerServer:
         server = runner.server
         assert server is not None
         try:
-            self._listener = await asyncio.get_running_loop().create_server(
-                lambda: self._gate.guard(server()),
-                self._host,
-                self._port,
-                ssl=self._key.server_context(),
-                ssl_handshake_timeout=self._limits.header_s,
-                backlog=256,
-            )
+            self._port = await self._gate.bind(self._host, self._port)
         except OSError as error:
             await runner.cleanup()
             if error.errno == errno.EADDRINUSE:
                 raise PeerPortInUse(self._host, self._port) from error
             raise
+        self._gate.start(server, self._key.server_context())
         self._runner = runner
-        self._port = cast("int", self._listener.sockets[0].getsockname()[1])
 
     async def stop(self, *, grace_s: float = 5.0) -> None:
         """Stop listening, let running answers end for `grace_s`, then close everything."""
-        if self._listener is None or self._runner is None:
+        if self._runner is None:
             return
         self._stopping = True
-        self._listener.close()
+        await self._gate.stop_listening()
         # aiohttp is told of the end only when no request is open: from then on it drops what
         # arrives, also the rest of a body under way.
         with contextlib.suppress(TimeoutError):
@@ -160,8 +162,7 @@ class PeerServer:
             server.pre_shutdown()
             await server.shutdown(LAST_WORDS_S)
         await self._runner.cleanup()
-        self._gate.close()
-        self._listener = None
+        await self._gate.close()
         self._runner = None
 
     @web.middleware
@@ -170,18 +171,20 @@ class PeerServer:
             return _refusal(503, "stopping", "this node is stopping; ask another")
         self._open_count += 1
         self._idle.clear()
+        self._gate.working(request.transport)
         try:
             return await self._authenticate(request, handler)
         finally:
+            self._gate.waiting(request.transport)
             self._open_count -= 1
             if not self._open_count:
                 self._idle.set()
 
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._gate.head_arrived(request.transport)
         try:
-            async with asyncio.timeout(self._limits.body_s):
-                body = await request.read()
+            with self._gate.reading(request.transport):
+                async with asyncio.timeout(self._limits.body_s):
+                    body = await request.read()
         except TimeoutError:
             return _refusal(408, "request-timeout", "the request body did not arrive in time")
         purpose = f"{request.method} {request.raw_path}"
@@ -201,82 +204,3 @@ class PeerServer:
 
 def _refusal(status: int, code: str, detail: str) -> web.Response:
     return web.json_response({"status": status, "code": code, "detail": detail}, status=status)
-
-
-class _Gate:
-    """Counts connections and closes those that connect and never ask."""
-
-    def __init__(self, limits: PeerLimits) -> None:
-        self._limits = limits
-        self._count = 0
-        self._by_address: dict[str, int] = {}
-        self._waiting: dict[object, asyncio.TimerHandle] = {}
-
-    def guard(self, inner: asyncio.Protocol) -> asyncio.Protocol:
-        """Return a protocol that passes everything to `inner` if the gate lets it in."""
-        return _GuardedProtocol(self, inner)
-
-    def enter(self, transport: asyncio.Transport, address: str) -> bool:
-        """Count a connection in; False if there are too many."""
-        here = self._by_address.get(address, 0)
-        if (
-            self._count >= self._limits.connection_count_max
-            or here >= self._limits.connection_count_per_address_max
-        ):
-            return False
-        self._count += 1
-        self._by_address[address] = here + 1
-        loop = asyncio.get_running_loop()
-        self._waiting[transport] = loop.call_later(self._limits.header_s, transport.abort)
-        return True
-
-    def leave(self, transport: object, address: str) -> None:
-        """Count a connection out."""
-        self.head_arrived(transport)
-        self._count -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
-
-    def head_arrived(self, transport: object) -> None:
-        """Stop the clock of a connection's first request head."""
-        timer = self._waiting.pop(transport, None)
-        if timer is not None:
-            timer.cancel()
-
-    def close(self) -> None:
-        """Cancel what is left of the clocks."""
-        for timer in self._waiting.values():
-            timer.cancel()
-        self._waiting.clear()
-
-
-class _GuardedProtocol(asyncio.Protocol):
-    """Passes one connection's events to aiohttp's protocol, if the gate let it in."""
-
-    def __init__(self, gate: _Gate, inner: asyncio.Protocol) -> None:
-        self._gate = gate
-        self._inner = inner
-        self._transport: asyncio.BaseTransport | None = None
-        self._address = ""
-        self._entered = False
-        # Bound once: these two run for every read.
-        self.data_received = inner.data_received  # type: ignore[method-assign]
-        self.eof_received = inner.eof_received  # type: ignore[method-assign]
-        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        socket_name = transport.get_extra_info("peername")
-        self._address = str(socket_name[0]) if socket_name else ""
-        self._entered = self._gate.enter(cast("asyncio.Transport", transport), self._address)
-        if self._entered:
-            self._inner.connection_made(transport)
-        else:
-            cast("asyncio.Transport", transport).abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._entered:
-            self._gate.leave(self._transport, self._address)
-            self._inner.connection_lost(exc)

@@ -87,6 +87,10 @@ class MemoryStorage:
         """Return which of `ids` are in the store."""
         return {id_ for id_ in ids if id_ in self.disk.numbers}
 
+    def all_ids(self) -> bytes:
+        """Return the ids of every item that is in the store or was dropped, 32 bytes each."""
+        return b"".join([*self.disk.numbers, *self.disk.pruned])
+
     def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
         """Return those of `ids` that are operations in the store."""
         return {id_: self.disk.operations[id_] for id_ in ids if id_ in self.disk.operations}

@@ -128,6 +128,11 @@ class SqliteStorage:
         """Return which of `ids` are in the store."""
         return {ItemId(id_) for (id_,) in self._by_ids("SELECT id FROM item_v1", list(ids))}
 
+    def all_ids(self) -> bytes:
+        """Return the ids of every item that is in the store or was dropped, 32 bytes each."""
+        rows = self._all("SELECT id FROM item_v1 UNION ALL SELECT id FROM pruned_v1")
+        return b"".join([id_ for (id_,) in rows])
+
     def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
         """Return those of `ids` that are operations in the store."""
         rows = self._by_ids("SELECT raw FROM item_v1", list(ids), f"AND kind = {_OPERATION}")

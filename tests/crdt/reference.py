@@ -31,6 +31,8 @@ class RefEntry:
         signer: The key it is signed with.
         key: What it introduces (a genesis: the root key), or what a revoke ends.
         recovery: A genesis's recovery key.
+        asked: The leading zero bits that the network asks of a genesis; none on an open one.
+        work: Those of its stamp's work for its keys; -1 when the stamp has not the form of one.
     """
 
     id: Id
@@ -43,6 +45,8 @@ class RefEntry:
     capabilities: int = 0
     scope: frozenset[Id] = frozenset()
     keep: frozenset[Id] = frozenset()
+    asked: int = 0
+    work: int = 0
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -143,6 +147,7 @@ def is_valid_entry(entry: RefEntry, valid: Entries) -> bool:
             and entry.account == entry.id
             and entry.signer == entry.key
             and entry.key != entry.recovery  # recovery is introduced, and was on the path
+            and entry.work >= entry.asked
         )
     cited = [one for one in valid if one.id == entry.predecessor]
     if not cited or cited[0].account != entry.account:

@@ -20,7 +20,6 @@ from crdt import (
     sha3,
 )
 from crdt.frames import (
-    FETCH_COUNT_MAX,
     HAVE_COUNT_MAX,
     CatchUp,
     CatchUpMode,
@@ -37,6 +36,7 @@ from crdt.frames import (
     encode_request,
     gossip_frames,
 )
+from crdt.framing import FETCH_COUNT_MAX
 from tests.writers import NETWORK, OTHER_NETWORK, Writer
 
 ANN = Writer("ann")

@@ -50,6 +50,7 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.outbox import FRAME_BURST, ITEM_BYTES_MAX, Outbox
+from crdt.reconcile.frames import Compare
 from node.storage.memory import MemoryDisk, MemoryStorage
 from tests.crdt.replicas import PEER, new_replica
 from tests.writers import NETWORK, Writer
@@ -353,3 +354,92 @@ def test_the_status_shows_progress() -> None:
     status = bench.machine.status()
     assert (status.peers[0].n, status.peers[0].synced, status.item_n) == (1, True, 1)
     assert MemoryStorage(bench.disk).last_n == 1
+
+
+def read_ahead(bench: Bench) -> tuple[SendRequest, list[Item]]:
+    """A page that is not taken in yet, behind one that is, and the request for the one after."""
+    items = [ANN.genesis, *(ANN.put(b"%d" % number) for number in range(5))]
+    second = only(bench.answer(bench.connect(), page(*items[:2], done=False)), SendRequest)
+    effects = bench.answer(second, page(*items[2:4], n=2, done=False))
+    third = only(effects, SendRequest)
+    assert asked(third) == CatchUp(EPOCH, 4, CatchUpMode.ITEMS)
+    assert only(effects, WakeAt).at_ms <= bench.now_ms
+    assert bench.disk.cursors[PEER].n == 2
+    return third, items
+
+
+def test_the_next_page_is_asked_for_before_one_is_taken_in() -> None:
+    bench = Bench()
+    third, items = read_ahead(bench)
+    assert not [effect for effect in bench(Heartbeat()) if isinstance(effect, SendRequest)]
+    assert bench.disk.cursors[PEER].n == 4
+    bench.answer(third, page(*items[4:], n=4))
+    assert bench.disk.cursors[PEER].n == 6
+
+
+def test_a_page_that_comes_early_waits_for_the_one_before_it() -> None:
+    bench = Bench()
+    third, items = read_ahead(bench)
+    bench.answer(third, page(*items[4:], n=4))
+    assert [bench.disk.items[n].id for n in range(1, 7)] == [item.id for item in items]
+
+
+@pytest.mark.parametrize("by", ["heartbeat", "next page"])
+def test_a_page_that_the_disk_refuses_is_read_again_and_so_is_the_next(by: str) -> None:
+    bench = Bench()
+    third, items = read_ahead(bench)
+    bench.disk.failing_commits = 1
+    with pytest.raises(WorldFault):
+        bench(Heartbeat()) if by == "heartbeat" else bench.answer(third, page(*items[4:], n=4))
+    assert bench.disk.cursors[PEER].n == 2
+    assert bench.answer(third, page(*items[4:], n=4)) == []
+    bench.now_ms += 40_000
+    again = only(bench(Heartbeat()), SendRequest)
+    assert asked(again) == CatchUp(EPOCH, 2, CatchUpMode.ITEMS)
+
+
+def test_a_lost_peer_leaves_no_page_behind() -> None:
+    bench = Bench()
+    read_ahead(bench)
+    bench(PeerLost(PEER))
+    bench(Heartbeat())
+    assert bench.disk.cursors[PEER].n == 2
+    assert asked(bench.connect()) == CatchUp(EPOCH, 2, CatchUpMode.ITEMS)
+
+
+def test_nothing_is_read_ahead_of_pages_that_hold_nothing_new() -> None:
+    bench = Bench()
+    known = page(ANN.genesis, done=False)
+    second = only(bench.answer(bench.connect(), known), SendRequest)
+    effects = bench.answer(second, page(ANN.genesis, n=1, done=False))
+    third = only(effects, SendRequest)  # read ahead of this page, which is not looked into yet
+    bench(Heartbeat())
+    effects = bench.answer(third, page(ANN.genesis, n=2, done=False))
+    assert not [effect for effect in effects if isinstance(effect, SendRequest)]
+
+
+def test_who_hangs_in_a_comparison_keeps_nobody_from_being_read() -> None:
+    bench = Bench()
+    bench(LocalItems(1, (ANN.genesis,)))
+    hung = bench.connect(OTHER)
+    assert isinstance(decode_request(hung.raw, NETWORK), Compare)
+    effects = bench(PeerConnected(PEER))
+    asked_ms = bench.now_ms
+    while not [effect for effect in effects if isinstance(effect, SendRequest)]:
+        bench.now_ms = max(bench.now_ms + 1, min(e.at_ms for e in effects if isinstance(e, WakeAt)))
+        effects = bench(Heartbeat())
+    assert bench.now_ms - asked_ms <= 2_100
+    assert asked(only(effects, SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+
+
+def test_a_proof_that_is_due_waits_for_nothing_and_stops_nothing() -> None:
+    bench = Bench(SyncLimits(compare_ms=30_000))
+    bench.answer(bench.connect(), page(ANN.genesis))
+    bench.now_ms += 40_000
+    first = only(bench(Heartbeat()), SendRequest)
+    assert isinstance(decode_request(first.raw, NETWORK), Compare)
+    # It does not answer: then the log is read on.
+    bench(RequestFailed(PEER, first.request, "timeout"))
+    bench.now_ms += 5_000
+    again = only(bench(Heartbeat()), SendRequest)
+    assert asked(again) == CatchUp(EPOCH, 1, CatchUpMode.IDS)

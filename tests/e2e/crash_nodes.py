@@ -52,6 +52,7 @@ class Member:
     p2p_port: int
     peer_port: int
     bootstrap: str = ""
+    flags: list[str] = field(default_factory=list)
     process: NodeProcess | None = None
     identity: tuple[str, str] | None = None
     start_s: list[float] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Member:
             f"api.port={self.api_port}", f"p2p.listen=/ip4/127.0.0.1/tcp/{self.p2p_port}",
             f"peer.port={self.peer_port}", "storage.sync_interval_s=1",
         ]  # fmt: skip
+        flags += self.flags
         if self.bootstrap:
             flags.append(f"p2p.bootstrap={self.bootstrap}")
         self.process = NodeProcess(self.folder, *flags)
@@ -125,7 +127,8 @@ class Member:
 
 def member(name: str, folder: Path, rng: random.Random) -> Member:
     """Return a node that is not started yet, with three ports that nobody uses."""
-    return Member(name, folder, *_free_ports(rng, 3))
+    api_port, p2p_port, peer_port = _free_ports(rng, 3)
+    return Member(name, folder, api_port, p2p_port, peer_port)
 
 
 def _free_ports(rng: random.Random, count: int) -> Iterable[int]:

@@ -27,12 +27,16 @@ class Session:
         self.errors = ""
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def url(self) -> str:
-        return self.of("started")[0]["url"]
+        return str(self.of("started")[0]["url"])
 
     @property
     def room(self) -> str:
-        return self.of("started")[0]["room"]
+        return str(self.of("started")[0]["room"])
 
     @property
     def port(self) -> int:
@@ -69,14 +73,18 @@ class Session:
             return await self._process.wait()
 
     async def read(self) -> None:
+        out, err = self._process.stdout, self._process.stderr
+        assert out is not None
+        assert err is not None
+
         async def lines() -> None:
-            async for line in self._process.stdout:
+            async for line in out:
                 async with self._changed:
                     self.events.append(json.loads(line))
                     self._changed.notify_all()
 
         async def errors() -> None:
-            async for line in self._process.stderr:
+            async for line in err:
                 self.errors += line.decode()
 
         await asyncio.gather(lines(), errors())

@@ -3,55 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
-import platformdirs
 import pytest
 from pycrdt import Doc, Provider, Text
+
+from tests.e2e import npm
 
 SOURCE = Path(__file__).parent / "js"
 PATIENCE_S = 20
 
 
 def install() -> Path:
-    """Install what package-lock.json pins, once per lock; return the folder."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.fail(f"{program} is not installed; the editors in tests/e2e/js need it")
-    lock = (SOURCE / "package-lock.json").read_bytes()
-    target = Path(
-        platformdirs.user_cache_dir("hansa-tests"), "js", hashlib.sha256(lock).hexdigest()
-    )
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _install_into(target)
-    return target
-
-
-def _install_into(target: Path) -> None:
-    """Install beside the target and rename: another test run may do the same at the same time."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        folder = Path(scratch, "js")
-        folder.mkdir()
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(SOURCE / name, folder)
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.fail(f"npm ci failed in tests/e2e/js: {done.stderr.strip()[-300:]}")
-        try:
-            folder.rename(target)
-        except OSError:
-            assert target.exists()
+    """Install the editors, once per lock; return the folder."""
+    return npm.install(SOURCE)
 
 
 class JsEditors:
@@ -102,12 +71,7 @@ class JsEditors:
 @asynccontextmanager
 async def js_editors(folder: Path) -> AsyncIterator[JsEditors]:
     """Start the program; end it and its editors at the end."""
-    source = (SOURCE / "editors.mjs").read_bytes()
-    program = folder / f"editors-{hashlib.sha256(source).hexdigest()[:16]}.mjs"
-    if not program.exists():
-        scratch = program.with_suffix(f".{os.getpid()}")
-        scratch.write_bytes(source)
-        scratch.rename(program)
+    program = npm.program(folder, SOURCE, "editors.mjs")
     process = await asyncio.create_subprocess_exec(
         "node",
         program,

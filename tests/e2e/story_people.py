@@ -111,6 +111,8 @@ class World:
         for name in names:
             one = self.nodes.setdefault(name, member(name, self.folder / f"node-{name}", self.rng))
             one.bootstrap = bootstrap
+            # Who is connected to whom is the story's to say: nobody remembers or finds others.
+            one.flags = ["p2p.outbound_count=0"]
         begun = [self.nodes[name].spawn() for name in names]
         for name, begun_s in zip(names, begun, strict=True):
             self.nodes[name].await_ready(begun_s)

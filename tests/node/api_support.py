@@ -14,7 +14,17 @@ from typing import Any
 
 import aiohttp
 
-from crdt import Item, OperationType, RecordId, RecordKind, Replica, SigningKey, SyncMachine
+from crdt import (
+    Item,
+    OperationType,
+    RecordId,
+    RecordKind,
+    Replica,
+    SigningKey,
+    StampJudge,
+    SyncMachine,
+    WorkRule,
+)
 from node.access import Access
 from node.api.accounts import AccountRoutes
 from node.api.conflicts import conflict_routes
@@ -140,19 +150,22 @@ def write_of(
 
 
 @asynccontextmanager
-async def running_api(folder: Path, limits: ApiLimits | None = None) -> AsyncIterator[Api]:
-    """Run an API over a real log until the block ends."""
+async def running_api(
+    folder: Path, limits: ApiLimits | None = None, rule: WorkRule | None = None
+) -> AsyncIterator[Api]:
+    """Run an API over a real log until the block ends; with a rule, accounts take work."""
     storage = open_storage(folder / "log.sqlite3", NETWORK)
     reader = SqliteReader(folder / "log.sqlite3", NETWORK)
+    judge = StampJudge(NETWORK, rule)
     machine = SyncMachine(
-        Replica(NETWORK, storage, RegistryRules(), LaneReceipts()), random.Random(1)
+        Replica(NETWORK, storage, RegistryRules(), LaneReceipts(), judge), random.Random(1)
     )
     driver = Driver(machine, storage, Link("a", {}), NETWORK)
     access = Access(folder / "access.sqlite3")
     catalogue = Catalogue(driver, reader, NETWORK)
     guard = Guard(
         network=NETWORK, node=NODE.public, token=TOKEN, access=access,
-        account_of=catalogue.account, now_s=lambda: NOW_S,
+        account_of=catalogue.account, now_s=lambda: NOW_S, rule=rule,
     )  # fmt: skip
     server = ApiServer("127.0.0.1", 0, guard, Metrics(), limits or ApiLimits(body_s=0.3))
     server.add_routes(record_routes(catalogue))

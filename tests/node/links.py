@@ -14,14 +14,17 @@ from crdt import (
     PeerId,
     RemoteFault,
     Replica,
+    StampJudge,
     SyncLimits,
     SyncMachine,
     Verdict,
+    WorkRule,
 )
 from crdt import check_gossip as judge
 from node.catalogue import Catalogue
 from node.driver import Driver
 from node.network import PUBLISH_BYTES_MAX, REQUEST_BYTES_MAX
+from node.stamp_desk import StampDesk
 from node.storage import SqliteReader, SqliteStorage, open_storage
 from tests.writers import NETWORK, AnyBody, LaneReceipts
 
@@ -129,17 +132,20 @@ async def running(
     *,
     gossips: bool = True,
     searches: bool = False,
+    rule: WorkRule | None = None,
 ) -> AsyncIterator[Running]:
-    """Run a node's log from a folder until the block ends."""
+    """Run a node's log from a folder until the block ends; with a rule, accounts take work."""
     peer = PeerId(name)
     path = folder / f"{name}.sqlite3"
     storage = open_storage(path, NETWORK)
     reader = SqliteReader(path, NETWORK)
-    replica = Replica(NETWORK, storage, AnyBody(), LaneReceipts())
+    stamps = StampJudge(NETWORK, rule)
+    replica = Replica(NETWORK, storage, AnyBody(), LaneReceipts(), stamps)
     limits = SyncLimits(catch_up_ms=200, retry_ms=20)
     machine = SyncMachine(replica, random.Random(1), limits)
     link = Link(peer, drivers, gossips=gossips)
-    driver = Driver(machine, storage if searches else NoProjection(), link, NETWORK)
+    desk = StampDesk(NETWORK, stamps, replica.seen)
+    driver = Driver(machine, storage if searches else NoProjection(), link, NETWORK, desk)
     await driver.start()
     drivers[peer] = driver
     try:

@@ -80,6 +80,25 @@ async def test_a_body_that_never_ends_is_408(api):
     await writer.wait_closed()
 
 
+async def test_bytes_that_are_no_http_are_not_logged(api, caplog):
+    for sent in (b"GET /" + b"a" * 20_000, b"GET / HTTP/1.1\r\nX: y\x00\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
+        writer.write(sent)
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert caplog.records == []
+
+
+async def test_idle_connections_keep_nobody_out(tmp_path):
+    async with running_api(tmp_path, ApiLimits(connection_count_max=3)) as made:
+        idle = [await asyncio.open_connection("127.0.0.1", made.server.port) for _ in range(3)]
+        status, _answer = await made.ask("POST", SEARCH, raw=b"{}")
+        assert status == 200
+        assert await idle[0][0].read() == b"", "the first of them had to go"
+        for _reader, writer in idle:
+            writer.close()
+
+
 async def test_unknown_paths_and_methods_are_problems(api):
     status, problem = await api.ask("GET", "/v1/nothing")
     assert (status, problem["code"]) == (404, "not-found")

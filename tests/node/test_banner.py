@@ -73,3 +73,15 @@ def test_an_unspecified_address_becomes_those_that_can_be_dialled(
     listens: str, hosts: list[str], expected: list[str]
 ) -> None:
     assert dialable([listens], hosts) == expected
+
+
+def test_a_node_on_a_network_of_its_own_says_so_in_what_to_type() -> None:
+    ruled = view(network="main:work=14", operator_account=None)
+    lines = banner(ruled, data_dir=HERE, data_default=HERE, activate=None).splitlines()
+    assert "  hansa account create me --network main:work=14" in lines
+    address = "/ip4/10.1.2.3/tcp/4001/p2p/12D3KooWA"
+    assert f"  hansa run --set node.network=main:work=14 --set p2p.bootstrap={address}" in lines
+    assert any("being worked for" in line for line in lines)
+    usual = banner(view(), data_dir=HERE, data_default=HERE, activate=None)
+    assert "worked for" not in usual
+    assert "network=" not in usual

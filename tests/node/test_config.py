@@ -92,3 +92,48 @@ def test_every_setting_is_read_somewhere():
     for one in load_settings().listing():
         pattern = rf"self\.{one.key}\b" if one.key in own else rf"settings\.{one.key}\b"
         assert re.search(pattern, program), f"nothing reads {one.key}"
+
+
+@pytest.mark.parametrize("text", ["main", "main:work=1", "a.b-c_9:work=32"])
+def test_a_network_is_a_name_and_perhaps_a_rule(text: str) -> None:
+    assert load_settings(None, [f"node.network={text}"]).settings.node.network == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Main", r"'Main' is no network; .* for example main:work=14"),
+        ("main:work", "is no network"),
+        ("main:work=07", "is no network"),
+        ("main:work=33", "asks for 33 bits of work; at most 32"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_with_what_to_write(text: str, says: str) -> None:
+    with pytest.raises(BadSettings, match=f"(?s)node.network.*{says}"):
+        load_settings(None, [f"node.network={text}"])
+
+
+P = "12D3KooWBCbqBQDFyuPNPpcMHY4ePScRocXh9hPzh7xpPwFa3As9"
+AT = f"p2p.bootstrap=/ip4/8.8.4.4/tcp/4001/p2p/{P}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["p2p.peer_count_max=4"], "p2p.outbound_count is 8, but p2p.peer_count_max is 4"),
+        (["p2p.deny=nobody"], "'nobody' is neither a peer id nor a network"),
+        (["p2p.allow=10.0.0.1/8"], "has host bits set"),
+        ([AT, "p2p.deny=8.8.0.0/16"], "which p2p.allow or p2p.deny keeps out"),
+        ([AT, f"p2p.deny={P}"], "which p2p.allow or p2p.deny keeps out"),
+        ([AT, "p2p.allow=10.0.0.0/8"], "which p2p.allow or p2p.deny keeps out"),
+    ],
+)
+def test_lists_of_peers_that_contradict_each_other_are_refused_at_start(flags, said):
+    with pytest.raises(BadSettings) as caught:
+        load_settings(None, flags)
+    assert said in str(caught.value)
+
+
+def test_lists_of_peers_that_agree_are_taken():
+    settings = load_settings(None, [AT, f"p2p.allow=10.0.0.0/8, {P}", "p2p.deny=10.6.0.0/16"])
+    assert settings.settings.p2p.allow == ("10.0.0.0/8", P)

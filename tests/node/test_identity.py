@@ -6,9 +6,16 @@ import os
 
 import pytest
 
-from crdt import SigningKey, network_id, open_genesis
+from crdt import Network, SigningKey, WorkRule, is_good_stamp, open_genesis, stamp_bytes
 from node.config import load_settings
-from node.identity import AlreadyRunning, load_identity, lock_folder
+from node.identity import (
+    AlreadyRunning,
+    keep_stamp,
+    load_identity,
+    lock_folder,
+    operator_challenge,
+    stamped,
+)
 from node.keystore import (
     KeyFile,
     KeystoreFault,
@@ -18,7 +25,7 @@ from node.keystore import (
     write_secret,
 )
 
-TEST = network_id("test")
+TEST = Network("test")
 
 
 def settings_of(folder, *flags):
@@ -30,7 +37,7 @@ def test_an_identity_is_made_once_and_is_the_same_ever_after(tmp_path):
     first, second = load_identity(settings, TEST), load_identity(settings, TEST)
     assert (first.seed, first.genesis.raw) == (second.seed, second.genesis.raw)
     assert first.operator_key.public == second.operator_key.public
-    account = open_genesis(first.genesis, TEST)
+    account = open_genesis(first.genesis, TEST.id)
     assert account.id == first.operator
     assert account.root_key == first.operator_key.public
     assert first.seed not in first.genesis.raw
@@ -49,7 +56,7 @@ def test_the_keys_on_disk_are_sealed_and_private(tmp_path):
     recovery = read_secret(
         tmp_path / "keys/operator.recovery.key", KeyFile(tmp_path / "unlock.key")
     )
-    assert SigningKey(recovery).public == open_genesis(made.genesis, TEST).recovery_key
+    assert SigningKey(recovery).public == open_genesis(made.genesis, TEST.id).recovery_key
 
 
 def test_the_recovery_key_may_be_moved_away(tmp_path):
@@ -64,7 +71,7 @@ def test_a_first_start_that_was_cut_short_goes_on(tmp_path):
     write_secret(tmp_path / "keys/operator.recovery.key", b"old" * 8, unlock, log2_n=10)
     made = load_identity(settings_of(tmp_path), TEST)
     recovery = read_secret(tmp_path / "keys/operator.recovery.key", unlock)
-    assert SigningKey(recovery).public == open_genesis(made.genesis, TEST).recovery_key
+    assert SigningKey(recovery).public == open_genesis(made.genesis, TEST.id).recovery_key
 
 
 def test_a_passphrase_unlocks_and_another_does_not(tmp_path):
@@ -103,3 +110,34 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KeystoreFault, match=r"file/data cannot be used: .*set node.data_dir"):
         lock_folder(tmp_path / "file/data")
+
+
+def stamp_of_operator(identity, network):
+    challenge = operator_challenge(identity, network)
+    stamps = (stamp_bytes(number) for number in range(1 << 16))
+    return next(one for one in stamps if is_good_stamp(challenge, one, network.rule.bits))
+
+
+def test_an_operator_is_admitted_once_its_stamp_is_kept(tmp_path):
+    settings, ruled = settings_of(tmp_path), Network("test", WorkRule(1))
+    first = load_identity(settings, ruled)
+    assert not first.is_admitted
+    stamp = stamp_of_operator(first, ruled)
+    keep_stamp(settings, ruled, stamp)
+    again = load_identity(settings, ruled)
+    assert again.is_admitted
+    assert again.genesis.raw == stamped(first, ruled, stamp).genesis.raw
+    assert (again.seed, again.operator_key.public) == (first.seed, first.operator_key.public)
+    # Another network's stamp is another file's, and coming back costs nothing.
+    other = Network("other", WorkRule(1))
+    assert not load_identity(settings, other).is_admitted
+    assert load_identity(settings, TEST).is_admitted
+    assert load_identity(settings, ruled).genesis.raw == again.genesis.raw
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", b"too long!", bytes(8)])
+def test_a_stamp_that_does_not_hold_is_not_believed(tmp_path, damage):
+    settings, ruled = settings_of(tmp_path), Network("test", WorkRule(30))
+    load_identity(settings, ruled)
+    keep_stamp(settings, ruled, damage)
+    assert not load_identity(settings, ruled).is_admitted

@@ -23,11 +23,13 @@ from crdt import (
     ManifestDigest,
     OperationId,
     Outcome,
+    PublicKey,
     RecordId,
     RemoteFault,
     SigningKey,
     Status,
     make_entry,
+    make_genesis,
     open_account,
     open_genesis,
     sha3,
@@ -43,6 +45,7 @@ from node.ledger import (
     Ledger,
     LedgerLimits,
     NotOurLane,
+    OperatorNotAdmitted,
     Pace,
     Party,
     Side,
@@ -639,3 +642,51 @@ async def test_an_advert_that_names_anothers_account_does_not_draw_its_lane(tmp_
         consumer.ledger.payer.received(authorised, measured(20))
         (lane,) = consumer.ledger.payer.lanes.values()
         assert lane.peer == provider.key.peer
+
+
+async def test_an_operator_who_is_not_admitted_signs_for_nothing_until_it_is(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (made, provider, _):
+        unstamped = make_genesis(NETWORK, CONSUMER.key, PublicKey(b"\x05" * 32))
+        key = NodeKey(b"n" * 32)
+        around = Surroundings(
+            session=PeerSession(key, NETWORK), offer_of=lambda _record: None,
+            account_of=made.accounts.get, endpoints_of=lambda _peer: [], publish=Log().publish,
+            now_s=lambda: made.now_s, nonce=lambda: b"n" * 16, log=lambda _event, **_fields: None,
+        )  # fmt: skip
+        party = Party(NETWORK, CONSUMER.key, unstamped, key.public, is_admitted=False)
+        ledger = Ledger(tmp_path / "new.sqlite3", party, around)
+        await ledger.start()
+        with pytest.raises(OperatorNotAdmitted, match="`hansa status` says how long"):
+            ledger.payer.authorise(offered(provider), PATH, BODY)
+        ledger.admitted(CONSUMER.genesis)
+        assert ledger.account == ledger.payer.account == ledger.payee.account == CONSUMER.id
+        authorised = ledger.payer.authorise(offered(provider), PATH, BODY)
+        admitted = provider.ledger.payee.admit(key.peer, authorised.headers, PATH, BODY)
+        assert admitted is not None
+        await ledger.stop()
+        await around.session.close()
+
+
+async def test_where_accounts_take_work_a_consumer_is_one_that_the_log_knows(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (made, provider, consumer):
+        key = NodeKey(b"p" * 32)
+        around = Surroundings(
+            session=provider.session, offer_of=lambda _record: OFFER,
+            account_of=made.accounts.get, endpoints_of=lambda _peer: [], publish=Log().publish,
+            now_s=lambda: made.now_s, nonce=lambda: b"n" * 16, log=lambda _event, **_fields: None,
+        )  # fmt: skip
+        party = Party(NETWORK, PROVIDER.key, PROVIDER.genesis, key.public, introduces=False)
+        ledger = Ledger(tmp_path / "new.sqlite3", party, around)
+        await ledger.start()
+        offer = Offered(NodeAdvert(key.peer, ledger.account, 1), OFFER)
+        authorised = consumer.ledger.payer.authorise(offer, PATH, BODY)
+        with pytest.raises(BadOrder, match="not in the log here"):
+            ledger.payee.admit(consumer.key.peer, authorised.headers, PATH, BODY)
+        made.accounts[CONSUMER.id] = open_genesis(CONSUMER.genesis, NETWORK)
+        authorised = consumer.ledger.payer.authorise(offer, PATH, BODY)
+        assert ledger.payee.admit(consumer.key.peer, authorised.headers, PATH, BODY) is not None
+        await ledger.stop()

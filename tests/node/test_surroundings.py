@@ -61,7 +61,7 @@ def test_an_advert_says_endpoints_with_their_certificate_builds_and_offers():
     builds = SimpleNamespace(digests=lambda: ["digest"])
     serving = SimpleNamespace(offers=lambda: ["offer"])
     hosts = [f"h{number}" for number in range(ENDPOINT_COUNT_MAX + 3)]
-    said = AdvertisedSelf(server, hosts, builds, serving)
+    said = AdvertisedSelf(server, hosts, builds, serving.offers)
     assert said.endpoints()[0] == Endpoint("h0", 7, b"c" * 32)
     assert len(said.endpoints()) == ENDPOINT_COUNT_MAX
     assert (said.builds(), said.offers()) == (["digest"], ["offer"])

@@ -529,16 +529,17 @@ def draw_world(
     rng = world.rng
     for move in (worlds.add_delegate, worlds.put, worlds.card):
         if rng.random() < 0.7:
-            _make(world, move)
+            make(world, move)
     moves, weights = list(MOVES), list(MOVES.values())
     for _ in range(rng.randint(min(5, moves_max), moves_max)):
         if len(world.made) >= made_max:
             break
-        _make(world, rng.choices(moves, weights)[0])
+        make(world, rng.choices(moves, weights)[0])
     return world
 
 
-def _make(world: World, move: Move) -> None:
+def make(world: World, move: Move) -> None:
+    """Make a move, and note it if it added something."""
     before = len(world.made)
     if move(world):
         world.moves.append(f"{move.__name__} x{len(world.made) - before}")

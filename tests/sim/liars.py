@@ -13,6 +13,8 @@ from crdt.frames import (
     encode_fetched,
 )
 from crdt.ids import ItemId
+from crdt.reconcile.frames import decode_picked, decode_sketched, encode_picked, encode_sketched
+from crdt.wire import decode
 from tests.sim.mutations import mutated_frame
 from tests.writers import NETWORK, Writer
 
@@ -39,6 +41,8 @@ def hides_everything(raw: bytes, rng: random.Random) -> bytes:
     try:
         page = decode_caught_up(raw, NETWORK)
     except MalformedBytes:
+        if is_comparison(raw):
+            return raw
         return encode_fetched([], decode_fetched(raw, NETWORK).absent, NETWORK)
     return encode_caught_up(
         network=NETWORK, epoch=page.epoch, next_n=page.next_n, last_n=0, done=True
@@ -91,6 +95,8 @@ def withholds_causes(raw: bytes, rng: random.Random) -> bytes:
     try:
         page = decode_caught_up(raw, NETWORK)
     except MalformedBytes:
+        if is_comparison(raw):
+            return raw
         answer = decode_fetched(raw, NETWORK)
         return encode_fetched([], [*(item.id for item in answer.items), *answer.absent], NETWORK)
     if not page.items:
@@ -129,7 +135,49 @@ def says_half(raw: bytes, rng: random.Random) -> bytes:
     )
 
 
+def is_comparison(raw: bytes) -> bool:
+    """Whether an answer is one of the three about what is held."""
+    return decode(raw, bytes_max=2**20)[0] in {"compared", "sketched", "picked"}
+
+
+def sketches_noise(raw: bytes, rng: random.Random) -> bytes:
+    """Cells that are no sketch of anything."""
+    try:
+        answer = decode_sketched(raw, NETWORK)
+    except MalformedBytes:
+        return raw
+    return encode_sketched(answer.held, rng.randbytes(14 * rng.randint(1, 200)), NETWORK)
+
+
+def sketches_less(raw: bytes, rng: random.Random) -> bytes:
+    """A sketch of nothing at all, under a digest of everything."""
+    try:
+        answer = decode_sketched(raw, NETWORK)
+    except MalformedBytes:
+        return raw
+    return encode_sketched(answer.held, bytes(len(answer.cells)), NETWORK)
+
+
+def gives_nothing_away(raw: bytes, rng: random.Random) -> bytes:
+    """Has none of what its sketch names."""
+    try:
+        answer = decode_picked(raw, NETWORK)
+    except MalformedBytes:
+        return raw
+    return encode_picked([], [rng.randrange(2**64) for _ in answer.items], NETWORK)
+
+
+def gives_something_else(raw: bytes, rng: random.Random) -> bytes:
+    """Sends another item than was picked."""
+    try:
+        decode_picked(raw, NETWORK)
+    except MalformedBytes:
+        return raw
+    return encode_picked([Writer(f"eve{rng.random()}").genesis.raw], [], NETWORK)
+
+
 LIARS = (
+    sketches_noise, sketches_less, gives_nothing_away, gives_something_else,
     garbage, flips_a_byte, truncates, hides_everything, invents_ids, forges_items,
     lies_in_a_field, withholds_causes, says_half,
 )  # fmt: skip

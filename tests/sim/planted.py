@@ -26,6 +26,7 @@ import crdt.operations
 import crdt.registers
 import crdt.replica
 import crdt.resolution
+import crdt.stamps
 import crdt.sync
 import crdt.vouching
 import node.storage.cards
@@ -35,7 +36,7 @@ from crdt.operations import ERA_FIRST, Operation, OperationType
 from crdt.registers import Heads, follow
 from crdt.replica import _Batch
 from crdt.vouching import Vouching, past_of
-from tests.sim import attacks, focus, scenario, worlds
+from tests.sim import attacks, focus, gated, scenario, worlds
 
 Plant = Callable[[], AbstractContextManager[None]]
 Emphasis = Mapping[attacks.Move, int]
@@ -50,6 +51,7 @@ class Bug:
         emphasis: Which attacks show it; none where any world does.
         steps: Which steps of a life show it; None where worlds alone do (`focus.py`).
         node_count: How many nodes such a life has: with few, nobody mends what one forgets.
+        gated: It takes a network that asks for work (`gated.py`).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Bug:
     emphasis: Emphasis
     steps: Mapping[scenario.Step, int] | None = None
     node_count: int = 5
+    gated: bool = False
 
     def run(self, seed: int) -> None:
         """Play a seed in the way that shows this bug; planted or not.
@@ -65,7 +68,9 @@ class Bug:
         Raises:
             Violation, or whatever the bug makes of it: it is caught.
         """
-        if self.steps is None:
+        if self.gated:
+            gated.play_gated(seed)
+        elif self.steps is None:
             focus.focused(seed, self.emphasis).run()
         else:
             scenario.live(seed, self.node_count, 50, emphasis=self.emphasis, more_steps=self.steps)
@@ -460,6 +465,43 @@ def eras_mixed() -> Iterator[None]:
         yield
 
 
+# Admission
+
+
+@_bug("a network that asks for work takes no genesis without", gated=True)
+def stamps_unchecked() -> Iterator[None]:
+    with swapped((crdt.stamps.StampBatch, "check", lambda *_: None)):
+        yield
+
+
+@_bug("a stamp does as many bits of work as the network's id says, not nearly", gated=True)
+def stamps_a_bit_short() -> Iterator[None]:
+    honest = crdt.stamps.is_good_stamp
+
+    def is_good(challenge: bytes, stamp: bytes, bits: int) -> bool:
+        return honest(challenge, stamp, bits - 1)
+
+    with swapped((crdt.stamps, "is_good_stamp", is_good)):
+        yield
+
+
+@_bug(
+    "a stamp is for the keys it was made for: one that was good once is not good again", gated=True
+)
+def stamps_for_whoever() -> Iterator[None]:
+    honest = crdt.stamps.is_good_stamp
+    good: set[bytes] = set()
+
+    def is_good(challenge: bytes, stamp: bytes, bits: int) -> bool:
+        if stamp not in good and not honest(challenge, stamp, bits):
+            return False
+        good.add(stamp)
+        return True
+
+    with swapped((crdt.stamps, "is_good_stamp", is_good)):
+        yield
+
+
 # Pruning
 
 
@@ -580,15 +622,14 @@ def pages_skipped() -> Iterator[None]:
     node_count=2,
 )
 def cursors_moved_on_a_failed_commit() -> Iterator[None]:
-    honest = crdt.sync.SyncMachine._on_page
+    honest = crdt.sync.SyncMachine._on_items
 
-    def on_page(self: Any, peer: Any, raw: bytes, now_ms: int) -> Any:
-        page = crdt.sync.decode_caught_up(raw, self._network)
+    def on_items(self: Any, peer: Any, page: Any, now_ms: int) -> Any:
         try:
-            return honest(self, peer, raw, now_ms)
+            return honest(self, peer, page, now_ms)
         except crdt.WorldFault:
             peer.cursor = crdt.Cursor(page.epoch, page.next_n)
             raise
 
-    with swapped((crdt.sync.SyncMachine, "_on_page", on_page)):
+    with swapped((crdt.sync.SyncMachine, "_on_items", on_items)):
         yield

@@ -133,6 +133,10 @@ class Schedule:
         self._play([self._order(items) if node.prunes else [] for node in self.nodes])
         self._check(everything=True)
 
+    def fresh(self, disk: MemoryDisk) -> Replica:
+        """A replica on what is on a disk."""
+        return new_replica(disk)
+
     def _arrives(self) -> bool:
         return self.rng.random() > self.loss
 
@@ -162,7 +166,7 @@ class Schedule:
             if not order:
                 del queues[node.name]
             if not self.calm and self.rng.random() < 0.05:
-                node.replica = new_replica(node.disk)
+                node.replica = self.fresh(node.disk)
                 self.counts["restarts"] += 1
             if node.prunes and self.rng.random() < 0.3:
                 self._prune(node)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from crdt import Item, PeerId, RemoteFault, encode, unpack_item
+from crdt import Cursor, Item, PeerId, RemoteFault, encode, unpack_item
+from crdt.answering import Answering
+from crdt.frames import CatchUp
 from tests.crdt.replicas import accept, new_replica
 from tests.sim import worlds
 from tests.sim.checkers import Watch, check_agreement, check_safety, views
@@ -358,3 +360,50 @@ def test_views_leave_liars_out() -> None:
     swarm = Swarm(1, 2)
     swarm.nodes[N1].liar = LIARS[0]
     assert set(views(swarm)) == {N0}
+
+
+def test_a_copied_store_is_compared_and_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was restored or copied has another epoch: cursors are void, what it holds is not."""
+    pages: list[int] = []
+    honest = Answering._page
+
+    def counted(self: Answering, request: CatchUp) -> bytes:
+        pages.append(request.after_n)
+        return honest(self, request)
+
+    swarm = Swarm(3, 2)
+    items = chain(300)
+    swarm.publish(N0, items[:290])
+    swarm.run(60_000)
+    check_agreement(swarm)
+    swarm.crash(N0)
+    swarm.nodes[N0].disk.epoch = b"c" * 16  # a copy
+    swarm.publish(N1, items[290:])
+    monkeypatch.setattr(Answering, "_page", counted)
+    swarm.start(N0)
+    swarm.run(10_000)
+    check_agreement(swarm)
+    there = swarm.nodes[N1].disk.cursors[N0]
+    assert (there.epoch, there.n) == (b"c" * 16, swarm.nodes[N0].disk.last_n)
+    # The one page that showed the new epoch, and those that follow once a cursor is known.
+    assert all(n == 0 or n >= 290 for n in pages)
+    assert pages.count(0) <= 1
+
+
+def test_what_a_cursor_has_passed_by_is_found_by_the_proof() -> None:
+    """A cursor that lies, by a bug or a peer that left something out, is made good in time."""
+    swarm = Swarm(4, 2)
+    items = chain(20)
+    swarm.cut(N0, N1)
+    swarm.publish(N0, items)
+    swarm.run(5_000)  # what is gossiped reaches nobody
+    disk = swarm.nodes[N0].disk
+    swarm.crash(N1)
+    swarm.nodes[N1].disk.cursors[N0] = Cursor(disk.epoch, disk.last_n)
+    swarm.heal()
+    swarm.run(120_000)
+    assert not swarm.nodes[N1].disk.operations
+    swarm.publish(N1, [Writer("ben").genesis])
+    swarm.run(1_000_000)
+    check_agreement(swarm)
+    assert len(swarm.nodes[N1].disk.operations) == 20

@@ -20,13 +20,21 @@ from crdt import (
     RecordKind,
     RemoteFault,
     UserFault,
+    WorkRule,
+    answered_items,
     check_gossip,
+    check_stamp,
     encode,
+    is_good_stamp,
+    make_genesis,
     open_card,
     open_checkpoint,
     open_entry,
     open_genesis,
     open_operation,
+    parse_network,
+    stamp_bytes,
+    stamp_challenge,
     unpack_item,
 )
 from crdt.cards import edit_card
@@ -46,6 +54,21 @@ from crdt.frames import (
     encode_ops,
     encode_request,
 )
+from crdt.reconcile.frames import (
+    AskSketch,
+    Compare,
+    Held,
+    Pick,
+    decode_compared,
+    decode_picked,
+    decode_sketched,
+    encode_compared,
+    encode_picked,
+    encode_sketched,
+)
+from crdt.reconcile.idset import IdSet
+from crdt.reconcile.keys import comparison_key
+from crdt.reconcile.sketches import apart, shorts_of, sketch, unpack_cells
 from inference import check_advert
 from node.api.account_views import ItemsRequest
 from node.api.accounts import _items
@@ -98,6 +121,7 @@ from tests.royalties.parties import EPOCH, call, lane, order, ticket
 from tests.wire.town import Town
 from tests.writers import NETWORK, NOW_S, key_of
 
+COMPARISON = comparison_key(NETWORK, b"n" * 16, b"m" * 16)
 TABLE = encode_table([(5, bytes(32))])
 
 
@@ -119,7 +143,7 @@ def decoders_of(town: Town) -> list[Decoder]:
     """Every decoder there is; the order is part of a seed's meaning."""
     return [
         *_items_and_bodies(town), *_cards(town), *_frames(town), *_money(town), *_edges(town),
-        *_live(),
+        *_live(), *_comparisons(town), *_admission(),
     ]  # fmt: skip
 
 
@@ -183,6 +207,10 @@ def _frames(town: Town) -> list[Decoder]:
             (
                 encode_request(Fetch(tuple(ids)), NETWORK),
                 encode_request(CatchUp(b"e" * 16, 7, CatchUpMode.IDS), NETWORK),
+                encode_request(Compare(b"n" * 16), NETWORK),
+                encode_request(AskSketch(b"n" * 16, b"s" * 128), NETWORK),
+                encode_request(AskSketch(b"n" * 16, b"", 20, 38), NETWORK),
+                encode_request(Pick(b"n" * 16, (7, 2**63)), NETWORK),
             ),
         ),
         Decoder(
@@ -295,6 +323,26 @@ def _live() -> list[Decoder]:
     ]
 
 
+def _admission() -> list[Decoder]:
+    root, recovery = key_of("stamped"), key_of("stamped recovery").public
+    challenge = stamp_challenge(NETWORK, root.public, recovery)
+    stamp = next(one for one in map(stamp_bytes, range(99)) if is_good_stamp(challenge, one, 1))
+    stamped = make_genesis(NETWORK, root, recovery, stamp)
+
+    def admitted(raw: bytes) -> None:
+        item = unpack_item(raw)
+        check_stamp(item, open_genesis(item, NETWORK).entries[0], NETWORK, WorkRule(1))
+
+    return [
+        Decoder("admission", admitted, (stamped.raw,)),
+        Decoder(
+            "network's text", lambda raw: parse_network(raw.decode("latin-1")),
+            (b"main", b"main:work=14"), _API,
+        ),
+        Decoder("answer's items", lambda raw: answered_items(raw, NETWORK), ()),
+    ]  # fmt: skip
+
+
 _API = (RemoteFault, UserFault)
 
 
@@ -335,3 +383,34 @@ def _some_parts(town: Town) -> list[CardPart]:
     )  # fmt: skip
     key = town.shelf._source.card_key(record)
     return list(town.shelf._document(record, key, None).parts)
+
+
+def taken_apart(shorts: Any, raw: bytes) -> object:
+    """What an asker does with cells."""
+    theirs = unpack_cells(raw)
+    return apart(sketch(shorts, COMPARISON, len(theirs)), theirs, COMPARISON)
+
+
+def _comparisons(town: Town) -> list[Decoder]:
+    raws = [item.raw for item in town.items]
+    held = Held(b"e" * 16, 99, 90, b"d" * 16)
+    shorts = shorts_of(IdSet(b"".join(item.id for item in town.items)).rows(), COMPARISON)
+    cells = sketch(shorts[1:], COMPARISON, 30)
+    return [
+        Decoder(
+            "comparison", lambda raw: decode_compared(raw, NETWORK),
+            (encode_compared(b"m" * 16, held, NETWORK),),
+        ),
+        Decoder(
+            "sketch", lambda raw: decode_sketched(raw, NETWORK),
+            (encode_sketched(held, cells.pack(), NETWORK),),
+        ),
+        Decoder(
+            "sketch's cells", lambda raw: taken_apart(shorts, raw),
+            (cells.pack(), sketch(shorts[5:], COMPARISON, 30).pack()),
+        ),
+        Decoder(
+            "picked items", lambda raw: decode_picked(raw, NETWORK),
+            (encode_picked(raws[:4], [7, 8], NETWORK),),
+        ),
+    ]  # fmt: skip

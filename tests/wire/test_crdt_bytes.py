@@ -16,6 +16,7 @@ from crdt import (
     encode,
     open_genesis,
     open_operation,
+    sha3,
     unpack_item,
 )
 from crdt.frames import (
@@ -36,6 +37,24 @@ from crdt.frames import (
     encode_ops,
     encode_request,
 )
+from crdt.reconcile.frames import (
+    AskSketch,
+    Compare,
+    Compared,
+    Held,
+    Pick,
+    Picked,
+    Sketched,
+    decode_compared,
+    decode_picked,
+    decode_sketched,
+    encode_compared,
+    encode_picked,
+    encode_sketched,
+)
+from crdt.reconcile.idset import IdSet, digest_of
+from crdt.reconcile.keys import comparison_key
+from crdt.reconcile.sketches import shorts_of, signs_of, sketch
 from tests.wire.hexdump import hexdump
 from tests.writers import NETWORK, Writer
 
@@ -165,6 +184,91 @@ ITEMS = hexdump("""
     22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22 22
 """)
 
+COMPARE = hexdump("""
+    94  # array of 4
+    a7 63 6f 6d 70 61 72 65  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e  # nonce
+""")
+
+SKETCH = hexdump("""
+    97  # array of 7
+    a6 73 6b 65 74 63 68  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e  # nonce
+    c4 00  # signs: none, it says how many
+    14  # first cell
+    26  # up to cell
+""")
+
+PICK = hexdump("""
+    95  # array of 5
+    a4 70 69 63 6b  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e 6e  # nonce
+    c4 10 07 00 00 00 00 00 00 00 00 00 00 00 00 00 00 80  # short ids
+""")
+
+COMPARED = hexdump("""
+    98  # array of 8
+    a8 63 6f 6d 70 61 72 65 64  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d 6d  # nonce
+    c4 10 ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee  # epoch
+    cd 01 36  # last n
+    cd 01 2e  # count
+    c4 10 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64  # digest
+""")
+
+CELLS = hexdump("""
+    19 1f 4d 3d 46 62 a5 ff 0e dd ad 4f 2c 94 1b 21 f2 41 6b af 39 81 b7 a8  # sums of short ids
+    00 00 00 00 00 00 00 00 eb 5e 26 92 7f e3 12 57 00 00 00 00 00 00 00 00
+    50 b0 1b e5 6c b9 37 5d f3 cb 94 b6 00 00 00 00 a3 7b 8f 53 00 00 00 00  # sums of checks
+    03 00 02 00 02 00 00 00 01 00 00 00  # counts
+""")
+
+SKETCHED = hexdump("""
+    98  # array of 8
+    a8 73 6b 65 74 63 68 65 64  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    c4 10 ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee ee  # epoch
+    cd 01 36  # last n
+    cd 01 2e  # count
+    c4 10 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64  # digest
+    c4 54 19 1f 4d 3d 46 62 a5 ff 0e dd ad 4f 2c 94 1b 21 f2 41 6b af 39 81  # cells, as above
+    b7 a8 00 00 00 00 00 00 00 00 eb 5e 26 92 7f e3 12 57 00 00 00 00 00 00
+    00 00 50 b0 1b e5 6c b9 37 5d f3 cb 94 b6 00 00 00 00 a3 7b 8f 53 00 00
+    00 00 03 00 02 00 02 00 00 00 01 00 00 00
+""")
+
+PICKED = hexdump("""
+    95  # array of 5
+    a6 70 69 63 6b 65 64  # tag
+    00  # version
+    c4 20 62 6a 5b e8 ee b7 bd d3 a5 05 04 6b 51 4d 54 e0 ae 9a 18 0f ea cd  # network
+    82 b0 44 00 52 a8 85 f3 bf 7d
+    90  # items
+    c4 10 07 00 00 00 00 00 00 00 00 00 00 00 00 00 00 80  # absent short ids
+""")
+
+DIGEST_OF_THREE = "0e617fde6e35c74fc1287b3f479b0c37"
+SHORTS_OF_THREE = ["5712e37f92265eeb", "debef66a72e0c217", "76097753dd8b83e5"]
+SIGNS_OF_THREE = (
+    "ffff01000100ffff010001000100ffffffff0100ffff0300ffffffffffff0100ffff030003000100ffffffffffff0100"
+    "fffffdfffdff010001000300ffffffffffff010001000100fffffffffffffdff03000100ffff0100ffff0300fdffffff"
+    "0100fffffffffffffffffdfffdff030001000100fdff01000100ffff0300fdff"
+)
+
 
 def test_a_genesis() -> None:
     assert ANN.genesis.signed.content == GENESIS_CONTENT
@@ -193,6 +297,30 @@ def test_requests() -> None:
     assert decode_request(FETCH, NETWORK) == fetch
     assert encode_request(after, NETWORK) == AFTER
     assert decode_request(AFTER, NETWORK) == after
+
+
+def test_comparisons() -> None:
+    compare, ask = Compare(b"n" * 16), AskSketch(b"n" * 16, b"", 20, 38)
+    pick, held = Pick(b"n" * 16, (7, 2**63)), Held(EPOCH, 310, 302, b"d" * 16)
+    for frame, raw in ((compare, COMPARE), (ask, SKETCH), (pick, PICK)):
+        assert encode_request(frame, NETWORK) == raw
+        assert decode_request(raw, NETWORK) == frame
+    assert encode_compared(b"m" * 16, held, NETWORK) == COMPARED
+    assert decode_compared(COMPARED, NETWORK) == Compared(b"m" * 16, held)
+    assert encode_sketched(held, CELLS, NETWORK) == SKETCHED
+    assert decode_sketched(SKETCHED, NETWORK) == Sketched(held, CELLS)
+    assert encode_picked([], (7, 2**63), NETWORK) == PICKED
+    assert decode_picked(PICKED, NETWORK) == Picked((), (7, 2**63))
+
+
+def test_a_sketch_of_three_ids() -> None:
+    """Whoever writes another node must come to these cells, signs and this digest."""
+    key = comparison_key(NETWORK, b"n" * 16, b"m" * 16)
+    rows = IdSet(b"".join(sha3(bytes([one])) for one in (1, 2, 3))).rows()
+    assert digest_of(rows, key).hex() == DIGEST_OF_THREE
+    assert [f"{short:016x}" for short in shorts_of(rows, key).tolist()] == SHORTS_OF_THREE
+    assert signs_of(shorts_of(rows, key), key).hex() == SIGNS_OF_THREE
+    assert sketch(shorts_of(rows, key), key, 6).pack() == CELLS
 
 
 def test_answers() -> None:

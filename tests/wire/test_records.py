@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crdt import RecordKind
+from crdt import RecordKind, encode
 from registry import content_hash, decode_record, encode_record, validate
 from templates import builtin_template, template_digest
 
@@ -65,6 +66,16 @@ def test_golden_vectors(vector: dict[str, Any]) -> None:
     assert encode_record(record).hex() == vector["bytes"]
     assert content_hash(record).hex() == vector["sha3_256"]
     assert decode_record(kind, bytes.fromhex(vector["bytes"])) == record
+
+
+def test_the_page_spells_the_smallest_records_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
+    examples = re.findall(
+        r'^\[0, [12], "x",.*?\]\]?$(?=\n(?:\[|`))', page, re.MULTILINE | re.DOTALL
+    )
+    spelt = [encode(json.loads(one.replace("nil", "null"))) for one in examples]
+
+    assert [raw.hex() for raw in spelt] == [vector["bytes"] for vector in VECTORS[:2]]
 
 
 def test_the_built_in_template_keeps_its_digest() -> None:

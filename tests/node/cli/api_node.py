@@ -28,7 +28,11 @@ from node.api.streams import Streams
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.driver import Driver
+from node.membership import Standing
 from node.metrics import Metrics
+from node.network import ConnectedPeer
+from node.network.addressbook import Known
+from node.network.addresses import PeerAddress
 from node.storage import SqliteReader, open_storage
 from registry import RegistryRules
 from royalties import ReceiptRules
@@ -37,6 +41,11 @@ from tests.node.links import Link
 NETWORK_NAME = "test"
 NETWORK = network_id(NETWORK_NAME)
 TOKEN = "operator-token-of-the-test"
+ELSEWHERE = peer_id_of(SigningKey(b"e" * 32).public)
+CONNECTED = ConnectedPeer(ELSEWHERE, "/ip4/8.8.4.4/tcp/4001", "out", 1_700_000_000, 12.5)
+KNOWN = Known(
+    PeerAddress("ip6", "2600::1", 4001, ELSEWHERE), "exchange", 1.0, ["9.9.0.0/16"], failures=2
+)
 
 
 @dataclass
@@ -146,7 +155,11 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
         )  # fmt: skip
 
     around: Any = Surroundings(
-        catalogue=catalogue, network=SimpleNamespace(peers=list),  # type: ignore[arg-type]
+        catalogue=catalogue, network=SimpleNamespace(peers=lambda: [CONNECTED]),  # type: ignore[arg-type]
+        membership=SimpleNamespace(
+            known=lambda: [KNOWN], outbound_counts=lambda: (1, 8),
+            standing=lambda _one: Standing("8.8.0.0/16", "exchange", anchor=True),
+        ),  # type: ignore[arg-type]
         adverts=SimpleNamespace(offers=list, own=lambda: None),  # type: ignore[arg-type]
         serving=SimpleNamespace(served=list),  # type: ignore[arg-type]
         access=access, metrics=metrics, streams=streams, own_peer=peer, describe=describe,

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from crdt import network_id, open_genesis
+from crdt import (
+    BadNetwork,
+    WorkRule,
+    network_id,
+    open_genesis,
+    parse_network,
+    stamp_challenge,
+    stamp_of,
+)
 from node.client import AccountFault, AccountFolder
 
 
@@ -28,8 +36,12 @@ def folder(tmp_path: Path) -> AccountFolder:
     return AccountFolder(tmp_path / "accounts")
 
 
+def no_work(challenge: bytes, rule: WorkRule) -> bytes:
+    raise AssertionError("an open network asks for none")
+
+
 def make(folder: AccountFolder, name: str = "anna") -> None:
-    folder.create(name, "main", random_bytes=seeds(), lock=write_new)
+    folder.create(name, "main", random_bytes=seeds(), lock=write_new, find_stamp=no_work)
 
 
 def test_an_account_is_founded_by_its_genesis_and_opens_with_its_key(folder: AccountFolder) -> None:
@@ -41,6 +53,46 @@ def test_an_account_is_founded_by_its_genesis_and_opens_with_its_key(folder: Acc
     account = folder.unlock("anna", Path.read_bytes)
     assert account.key.public == card.root_key
     assert folder.names() == ["anna"]
+
+
+def test_an_account_on_a_network_with_a_rule_has_the_work_done_for_it_and_says_so(
+    folder: AccountFolder,
+) -> None:
+    asked: list[tuple[bytes, WorkRule]] = []
+
+    def work(challenge: bytes, rule: WorkRule) -> bytes:
+        asked.append((challenge, rule))
+        assert not list(folder.path.iterdir()), "nothing is written before the work is done"
+        return b"12345678"
+
+    folder.create(
+        "anna", "main:work=9", random_bytes=seeds(), lock=write_new, find_stamp=work
+    )  # fmt: skip
+    card, network = folder.card("anna"), parse_network("main:work=9")
+    assert (card.network_name, card.network) == ("main:work=9", network.id)
+    founded = open_genesis(card.genesis, network.id)
+    challenge = stamp_challenge(network.id, founded.root_key, founded.recovery_key)
+    assert asked == [(challenge, WorkRule(9))]
+    assert stamp_of(card.genesis) == b"12345678"
+
+
+def test_work_that_is_interrupted_leaves_nothing_behind(folder: AccountFolder) -> None:
+    def interrupted(challenge: bytes, rule: WorkRule) -> bytes:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.create(
+            "anna", "main:work=9", random_bytes=seeds(), lock=write_new, find_stamp=interrupted
+        )  # fmt: skip
+    assert not list(folder.path.iterdir())
+
+
+def test_a_network_that_cannot_be_is_refused_before_a_key_is_made(folder: AccountFolder) -> None:
+    with pytest.raises(BadNetwork, match="at most 32 can be asked"):
+        folder.create(
+            "anna", "main:work=40", random_bytes=seeds(), lock=write_new, find_stamp=no_work
+        )  # fmt: skip
+    assert not folder.path.exists()
 
 
 def test_the_card_holds_nothing_secret(folder: AccountFolder) -> None:
@@ -80,6 +132,8 @@ def test_a_missing_account_says_how_to_make_it(folder: AccountFolder) -> None:
     [
         lambda card: {**card, "account": "ab" * 32},
         lambda card: {**card, "network": "other"},
+        lambda card: {**card, "network": "main:work=4"},
+        lambda card: {**card, "network": "main:work=99"},
         lambda card: {**card, "entries": [card["entries"][0][:-8] + "AAAAAAAA"]},
         lambda card: {**card, "entries": ["!"]},
         lambda card: {**card, "key": "ab"},

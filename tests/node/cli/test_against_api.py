@@ -223,6 +223,27 @@ def test_what_the_node_is_and_has(shell: Shell) -> None:
         assert isinstance(shell.json(*words), dict)
 
 
+def test_peers_show_how_they_were_found_and_the_book_is_the_operators(
+    shell: Shell, tmp_path: Path
+) -> None:
+    (one,) = shell.json("peers")["items"]
+    assert (one["direction"], one["group"], one["found"]) == ("out", "8.8.0.0/16", "exchange")
+    assert one["anchor"] is True
+    out, _ = shell("peers")
+    assert "anchor" in out
+    assert shell.json("peers", "--known", "--data-dir", tmp_path, status=5)["exit_status"] == 5
+    token = (shell.node.data_dir / "operator.token").read_text()
+    (tmp_path / "operator.token").write_text(token)
+    book = shell.json("peers", "--known", "--data-dir", tmp_path)
+    assert (book["outbound"], book["outbound_max"]) == (1, 8)
+    (known,) = book["items"]
+    assert (known["informants"], known["failures"]) == (["9.9.0.0/16"], 2)
+    assert known["address"] == f"/ip6/2600::1/tcp/4001/p2p/{known['peer']}"
+    out, _ = shell("peers", "--known", "--data-dir", tmp_path)
+    assert "[2600::1]:4001" in out
+    assert "connected" in out
+
+
 def test_nothing_secret_is_ever_shown(shell: Shell) -> None:
     out, err = shell("models", "create", "--file", shell.file("m.json", name="Quiet"))
     for path in (shell.folder / "accounts").glob("*.key"):

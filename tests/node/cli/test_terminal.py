@@ -71,6 +71,23 @@ def test_ctrl_c_at_the_passphrase_ends_with_one_line_and_130(env: dict[str, str]
     assert not list(Path(env["HANSA_ACCOUNTS_DIR"]).glob("*"))
 
 
+def test_work_for_admission_shows_how_long_it_takes_and_ctrl_c_leaves_nothing(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text(RIGHT + "\n")
+    words = ("account", "create", "ada", "--network", "test:work=30")
+    with hansa(*words, "--passphrase-file", str(passphrase), env=env) as terminal:
+        terminal.wait_for("Working for admission")
+        terminal.wait_for("in the mean")
+        assert "━" in terminal.seen, "a terminal shows a bar"
+        terminal.type(CTRL_C)
+        assert terminal.end() == 130
+    assert terminal.seen.count("\nhansa: stopped by Ctrl-C") == 1
+    assert "Traceback" not in terminal.seen
+    assert not list(Path(env["HANSA_ACCOUNTS_DIR"]).glob("*"))
+
+
 @contextmanager
 def endless_node(event: str) -> Generator[str, None, None]:
     """A node that begins every long work, reports one step and says nothing more."""

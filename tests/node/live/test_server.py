@@ -160,6 +160,26 @@ async def test_the_number_of_sockets_is_bounded():
             await connect(client, server)
 
 
+async def test_sockets_that_ask_for_nothing_keep_no_editor_out():
+    limits = LiveLimits(socket_count_max=3, drain_s=0.2)
+    async with serving(limits=limits) as (server, client):
+        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        async with connect(client, server):
+            assert await idle[0][0].read() == b"", "the first of them had to go"
+        for _reader, writer in idle:
+            writer.close()
+
+
+async def test_a_socket_that_asks_for_nothing_is_closed_in_time():
+    async with serving(limits=LiveLimits(head_s=0.1, drain_s=0.2)) as (server, client):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /")
+        assert await reader.read() == b""
+        writer.close()
+        async with connect(client, server):
+            pass
+
+
 async def test_a_taken_port_is_named():
     async with serving() as (server, _client):
         with pytest.raises(LivePortInUse, match=f"port {server.port} on 127.0.0.1 is in use"):

@@ -136,6 +136,51 @@ def test_closed_inbound_connections_give_their_slots_back() -> None:
     run(main)
 
 
+def test_strangers_that_say_nothing_keep_no_peer_out() -> None:
+    limit = 3
+    config = ConnectionConfig(
+        min_connections=0, low_watermark=0, high_watermark=limit, max_connections=limit
+    )
+
+    async def lets_in(victim: Any) -> bool:
+        async with listening(victim) as info:
+            port = int(info.addrs[0].value_for_protocol("tcp"))
+            silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(limit)]
+            limiter = victim.get_network()._inbound_limiter
+            await until(lambda: limiter.available_tokens == 0)
+            client = guarded("client")
+            found = False
+            async with client.run(listen_addrs=[]):
+                with suppress(Exception), trio.fail_after(2):
+                    await client.connect(info)
+                    found = await echoes(client, info.peer_id)
+                if found:
+                    assert await silent[0].receive_some(4096), "it had been greeted"
+                    with suppress(trio.BrokenResourceError):
+                        assert not await silent[0].receive_some(4096), "and then had to go"
+                    # Whoever has proved who it is stays, however many strangers come.
+                    for _ in range(30):
+                        silent.append(await trio.open_tcp_stream("127.0.0.1", port))
+                    assert await silent[-1].receive_some(4096), "the last is let in"
+                    found = await echoes(client, info.peer_id)
+                    counted = victim.get_network()._resource_manager
+                    await until(lambda: counted.get_stats()["connections"] <= limit)
+            for stream in silent:
+                await stream.aclose()
+            return found
+
+    async def main() -> None:
+        victim = bare("victim", connection_config=config)
+        guards.free_inbound_slots(victim)
+        assert not await lets_in(victim), "the fault is gone"
+        victim = bare("victim", connection_config=config)
+        guards.make_room_for_newcomers(victim)
+        guards.free_inbound_slots(victim)
+        assert await lets_in(victim)
+
+    run(main)
+
+
 def test_a_known_peer_is_not_dialled_unasked() -> None:
     async def dials(host: Any) -> bool:
         other = guarded("other")

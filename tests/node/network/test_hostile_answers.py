@@ -14,12 +14,13 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from crdt import AccountId, Replica, SigningKey, SyncLimits, SyncMachine
+from crdt import AccountId, Replica, SigningKey, SyncLimits, SyncMachine, peer_id_of
 from node.adverts import Adverts
 from node.app import Node, _Handlers
 from node.catalogue import Catalogue
 from node.driver import Driver
-from node.network import NetworkClient
+from node.membership import Membership, MembershipSettings
+from node.network import NetworkClient, exchange_protocol
 from node.storage import SqliteReader, open_storage
 from tests.node.links import NoProjection, eventually
 from tests.node.network import attackers
@@ -53,6 +54,7 @@ class Running:
     network: NetworkClient
     catalogue: Catalogue
     adverts: Adverts
+    membership: Membership
 
 
 @asynccontextmanager
@@ -73,13 +75,26 @@ async def running(name: str, folder: Path, *bootstrap: str) -> AsyncIterator[Run
         sources=_NothingServed(),
         transport=network,
     )
+    node.membership = Membership(
+        network=NETWORK,
+        own=peer_id_of(SigningKey(seed_of(name)).public),
+        transport=network,
+        path=folder / f"{name}.book",
+        settings=MembershipSettings(bootstrap=bootstrap),
+        own_addresses=lambda: network.addresses,
+        rng=random.Random(1),
+    )
     await node.driver.start()
+    await node.membership.start()
     await network.start()
     await node.adverts.start()
     try:
-        yield Running(network, Catalogue(node.driver, reader, NETWORK), node.adverts)
+        yield Running(
+            network, Catalogue(node.driver, reader, NETWORK), node.adverts, node.membership
+        )
     finally:
         await node.adverts.stop()
+        await node.membership.stop()
         await node.driver.stop()
         await network.stop()
         reader.close()
@@ -142,5 +157,44 @@ async def test_a_neighbour_that_answers_nonsense_hurts_nobody(
     assert honest.network.peer_id in {one.peer for one in victim.adverts.adverts()}
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [attackers.garbage, attackers.oversized, attackers.endless, attackers.silent],
+)
+async def test_a_dialled_peer_that_tells_nonsense_of_others_teaches_nothing(
+    pair: Pair, answer: attackers.Handler
+) -> None:
+    victim, honest = pair
+    pid, known = victim.network.child_pid, len(victim.membership.known())
+    before = victim.catalogue.counts()["items"]
+    loop = asyncio.get_running_loop()
+    asked, listening = asyncio.Event(), asyncio.Queue[str]()
+
+    async def handler(stream: Any) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        await answer(stream)
+
+    async def tell(hosts: list[Any], _victim: Any) -> None:
+        loop.call_soon_threadsafe(listening.put_nowait, str(hosts[0].get_addrs()[0]))
+
+    async with attackers.attacking(
+        f"liar {answer.__name__}",
+        address=honest.network.addresses[0],
+        script=tell,
+        handlers={exchange_protocol(NETWORK): handler},
+    ):
+        address = await listening.get()
+        await victim.membership.dial(address)
+        async with asyncio.timeout(10):
+            await asked.wait()
+        await honest.catalogue.publish([ANN.put(slug=f"told-{answer.__name__}").raw])
+        await eventually(victim.catalogue, before + 1)
+    assert victim.network.child_pid == pid
+    assert len(victim.membership.known()) == known + 1, "the one that the operator named"
+    assert all(one.tried_s == 0 for one in victim.membership.known() if str(one.address) == address)
+
+
 def settings_protocols() -> tuple[str, str]:
-    return replace(settings_for("any"), network=NETWORK).protocols
+    """Return the protocols that a node asks everybody on, whoever dialled."""
+    sync, adverts, _peers = replace(settings_for("any"), network=NETWORK).protocols
+    return sync, adverts
