@@ -35,6 +35,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from node.network.doors import Doors, Place
 from node.network.settings import NEWCOMER_COUNT_MAX
 
 MESH_PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
@@ -58,7 +59,7 @@ Penalty = Callable[[ID, int, str], None]
 """Told of each misdeed: who, how bad (100 is a ban), what."""
 
 
-def make_host(seed: bytes, peer_count_max: int) -> Any:
+def make_host(seed: bytes, peer_count_max: int, doors: Doors) -> Any:
     """Return a host with every guard that concerns connections and streams."""
     bound_negotiation()
     # Fault: whatever class `muxer_opt` names, the library makes its own Yamux.
@@ -72,7 +73,7 @@ def make_host(seed: bytes, peer_count_max: int) -> Any:
         muxer_opt={TProtocol(YAMUX): BoundedYamux},
         connection_config=make_connection_config(peer_count_max),
     )
-    make_room_for_newcomers(host)  # before the next: its handlers stay until the peer goes
+    admit_inbound(host, doors)  # before the next: its handlers stay until the peer goes
     free_inbound_slots(host)
     forget_failed_dials(host)
     dial_nobody_unasked(host)
@@ -245,74 +246,52 @@ def free_inbound_slots(host: Any) -> None:
     swarm.upgrade_inbound_raw_conn = upgrade_and_wait
 
 
-class _Newcomer:
-    """A connection that has not proved who it is."""
+def admit_inbound(host: Any, doors: Doors) -> None:
+    """Let the node judge an inbound connection by its address, before any handshake.
 
-    def __init__(self, conn: Any) -> None:
-        self.conn = conn
-        self.gone = trio.Event()
-
-
-def make_room_for_newcomers(host: Any) -> None:
-    """When all inbound slots are taken, give a newcomer that of the longest handshake under way.
-
-    Fault: a stranger that connects and says nothing holds a slot until its handshake times out, and
-    whoever comes meanwhile is refused: 80 sockets, opened anew each 4 s, keep all peers out.
+    Faults: a stranger that connects and says nothing holds a slot until its handshake times out,
+    and whoever comes meanwhile is refused: 80 sockets, opened anew each 4 s, keep all peers out.
+    And the library's own gate knows lists and no counts, and asks it about names too.
     """
     swarm = host.get_network()
     handle, upgrade = swarm._handle_inbound_connection, swarm.upgrade_inbound_raw_conn
-    newcomers: dict[trio.lowlevel.Task, _Newcomer] = {}  # longest first
+    inside: dict[Place, tuple[Any, trio.Event]] = {}
+    place_of: dict[trio.lowlevel.Task, Place] = {}
 
-    async def handle_in_turn(conn: Any, address: Any) -> None:
-        while swarm._inbound_limiter.available_tokens < 1 and newcomers:
-            oldest = newcomers.pop(next(iter(newcomers)))
+    async def enter(remote: tuple[str, int]) -> Place | None:
+        place = doors.enter(*remote)
+        while place is None and (newcomer := doors.who_makes_room(*remote)) is not None:
+            conn, gone = inside[newcomer]
             # Not by cancelling: then the library never gives back what it counts of it.
-            await trio.aclose_forcefully(oldest.conn.stream)
+            await trio.aclose_forcefully(conn.stream)
             with trio.move_on_after(CLOSE_TIMEOUT_S):
-                await oldest.gone.wait()
-        task, own = trio.lowlevel.current_task(), _Newcomer(conn)
-        newcomers[task] = own
+                await gone.wait()
+            place = doors.enter(*remote)
+        return place
+
+    async def handle_if_admitted(conn: Any, address: Any) -> None:
+        remote = conn.get_remote_address()
+        place = None if remote is None else await enter((str(remote[0]), int(remote[1])))
+        if place is None:
+            await conn.close()
+            return
+        task, gone = trio.lowlevel.current_task(), trio.Event()
+        inside[place], place_of[task] = (conn, gone), place
         try:
             await handle(conn, address)
         finally:
-            newcomers.pop(task, None)
-            own.gone.set()
+            del inside[place], place_of[task]
+            doors.leave(place)
+            gone.set()
 
     async def upgrade_and_stay(raw_conn: Any, address: Any) -> Any:
         muxed = await upgrade(raw_conn, address)
-        newcomers.pop(trio.lowlevel.current_task(), None)
+        if (place := place_of.get(trio.lowlevel.current_task())) is not None:
+            doors.stay(place)
         return muxed
 
-    swarm._handle_inbound_connection = handle_in_turn
+    swarm._handle_inbound_connection = handle_if_admitted
     swarm.upgrade_inbound_raw_conn = upgrade_and_stay
-
-
-def watch_the_door(
-    host: Any, enter: Callable[[str, int], str | None], leave: Callable[[str], None]
-) -> None:
-    """Let the node judge an inbound connection by its address, before any handshake.
-
-    Call it last: it is around the guards above, so that a connection is counted to its end. The
-    library has a gate of its own that knows lists and no counts, and asks it about names too.
-
-    Args:
-        enter: Told host and port; returns what to hand to `leave` at the end, None to refuse.
-    """
-    swarm = host.get_network()
-    upgrade = swarm.upgrade_inbound_raw_conn
-
-    async def upgrade_if_admitted(raw_conn: Any, address: Any) -> Any:
-        remote = raw_conn.get_remote_address()
-        ticket = None if remote is None else enter(str(remote[0]), int(remote[1]))
-        if ticket is None:
-            await raw_conn.close()
-            raise _ConnectionEnded
-        try:
-            return await upgrade(raw_conn, address)
-        finally:
-            leave(ticket)
-
-    swarm.upgrade_inbound_raw_conn = upgrade_if_admitted
 
 
 def forget_failed_dials(host: Any) -> None:

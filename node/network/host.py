@@ -33,7 +33,6 @@ from node.network.guards import (
     make_pubsub,
     socket_of,
     timed,
-    watch_the_door,
 )
 from node.network.rpc import Requester, Responder, read_exactly
 from node.network.settings import NetworkSettings
@@ -96,13 +95,12 @@ class GuardedHost:
         for peer, seconds in bans_s.items():
             self._standing.ban(peer, trio.current_time() + seconds)
         self._rules = AccessRules.parse(settings.allow, settings.deny)
-        self._host: Any = make_host(settings.node_seed, settings.peer_count_max)
         doors = Doors(
             self._rules,
             count_max=settings.inbound_count_max,
             group_count_max=settings.inbound_group_count_max,
         )
-        watch_the_door(self._host, doors.enter, doors.leave)
+        self._host: Any = make_host(settings.node_seed, settings.peer_count_max, doors)
         self._topics = make_validators(settings)
         self._pubsub: Any = make_pubsub(
             self._host,

@@ -17,6 +17,7 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr.multiaddr import Multiaddr
 
 from node.network import guards
+from tests.node.network.guard_hosts import doors_for
 from tests.node.network.swarms import LOOPBACK, seed_of
 
 Script = Callable[[list[Any], ID], Awaitable[None]]
@@ -40,7 +41,7 @@ async def attacking(
     async def one(
         name: str, hosts: list[Any], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        host = guards.make_host(seed_of(name), 8)
+        host = guards.make_host(seed_of(name), 8, doors_for(24))
         for protocol, handler in (handlers or {}).items():
             host.set_stream_handler(TProtocol(protocol), handler)
         async with host.run(listen_addrs=[Multiaddr(LOOPBACK)]):

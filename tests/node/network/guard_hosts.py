@@ -20,6 +20,8 @@ from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr.multiaddr import Multiaddr
 
 from node.network import guards
+from node.network.access_rules import AccessRules
+from node.network.doors import Doors
 from tests.node.network.swarms import LOOPBACK, seed_of
 
 TOPIC = "t"
@@ -31,7 +33,12 @@ MESH = [TProtocol(name) for name in guards.MESH_PROTOCOLS]
 
 def guarded(name: str) -> Any:
     """Return one of our hosts."""
-    return _with_handlers(guards.make_host(seed_of(name), 8))
+    return _with_handlers(guards.make_host(seed_of(name), 8, doors_for(24)))
+
+
+def doors_for(count_max: int) -> Doors:
+    """Return doors that let anybody in, up to a number."""
+    return Doors(AccessRules.parse((), ()), count_max=count_max, group_count_max=count_max)
 
 
 def bare(name: str, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from node.network import BadAddress
 from node.network.access_rules import AccessRules
-from node.network.doors import Doors
+from node.network.doors import Doors, Place
 from tests.node.network.books import peer
 
 GOOD, BAD = peer("good"), peer("bad")
@@ -52,8 +52,9 @@ def test_one_group_fills_its_share_of_the_house_and_others_still_get_in() -> Non
     crowd = [doors.enter(f"8.8.{n}.1", 5000 + n) for n in range(5)]
     assert [one is not None for one in crowd] == [True, True, True, False, False]
     assert doors.enter("9.9.9.9", 1) is not None
-    doors.leave("8.8.0.0/16")
-    assert doors.enter("8.8.9.9", 1) == "8.8.0.0/16"
+    assert crowd[0] is not None
+    doors.leave(crowd[0])
+    assert doors.enter("8.8.9.9", 1) is not None
     ports = [doors.enter("127.0.0.1", n) for n in range(5)]
     assert all(ports), "nodes of one machine are many"
     assert doors.enter("127.0.0.1", 9) is not None
@@ -66,17 +67,55 @@ def test_who_is_denied_takes_no_place() -> None:
     assert doors.enter("9.9.9.9", 1) is not None
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
-def test_whoever_comes_and_goes_no_bound_is_passed(steps: list[tuple[int, bool]]) -> None:
+def test_a_newcomer_makes_room_and_whoever_proved_who_it_is_stays() -> None:
+    doors = Doors(OPEN, count_max=4, group_count_max=2)
+    first, second, third, fourth = (doors.enter(f"8.{network}.1.1", 7) for network in (1, 1, 2, 3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert fourth is not None
+    doors.stay(first)
+    assert doors.who_makes_room("8.1.9.9", 7) is second, "the only one of its own network"
+    assert doors.who_makes_room("8.1.9.9", 7) is None, "it was told already"
+    assert doors.who_makes_room("9.9.9.9", 7) is third, "the longest there"
+    doors.leave(third)
+    assert doors.who_makes_room("9.9.9.9", 7) is None, "there is room"
+    assert doors.enter("9.9.9.9", 7) is not None
+    doors.stay(fourth)
+    assert doors.enter("7.7.7.7", 7) is None
+
+
+def test_nobody_makes_room_for_whom_the_operator_denies() -> None:
+    doors = Doors(AccessRules.parse((), ("8.8.0.0/16",)), count_max=1, group_count_max=1)
+    assert doors.enter("9.9.9.9", 1) is not None
+    assert doors.who_makes_room("8.8.4.4", 1) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["comes", "stays", "goes"]))))
+def test_whoever_comes_and_goes_no_bound_is_passed(steps: list[tuple[int, str]]) -> None:
     doors = Doors(OPEN, count_max=6, group_count_max=2)
-    inside: list[str] = []
-    for network, leaves in steps:
-        if leaves and inside:
-            doors.leave(inside.pop(0))
-        elif (group := doors.enter(f"8.{network}.1.1", 7)) is not None:
-            inside.append(group)
+    inside: list[Place] = []
+    proved: list[Place] = []
+    for network, step in steps:
+        if step == "goes" and inside:
+            gone = inside.pop(0)
+            doors.leave(gone)
+            proved = [one for one in proved if one is not gone]
+        elif step == "stays" and inside:
+            doors.stay(inside[-1])
+            proved.append(inside[-1])
+        elif (place := doors.enter(f"8.{network}.1.1", 7)) is not None:
+            inside.append(place)
+        elif (newcomer := doors.who_makes_room(f"8.{network}.1.1", 7)) is not None:
+            assert newcomer not in proved
+            inside.remove(newcomer)
+            doors.leave(newcomer)
+            place = doors.enter(f"8.{network}.1.1", 7)
+            assert place is not None
+            inside.append(place)
+        groups = [one.group for one in inside]
         assert len(inside) <= 6
-        assert all(inside.count(group) <= 2 for group in inside)
-    for group in inside:
-        doors.leave(group)
+        assert all(groups.count(group) <= 2 for group in groups)
+    for place in inside:
+        doors.leave(place)
     assert sum(doors.enter(f"9.{n}.1.1", 7) is not None for n in range(9)) == 6

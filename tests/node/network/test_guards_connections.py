@@ -37,6 +37,7 @@ from tests.node.network.guard_hosts import (
     ECHO,
     WAIT,
     bare,
+    doors_for,
     echoes,
     guarded,
     listening,
@@ -174,7 +175,7 @@ def test_strangers_that_say_nothing_keep_no_peer_out() -> None:
         guards.free_inbound_slots(victim)
         assert not await lets_in(victim), "the fault is gone"
         victim = bare("victim", connection_config=config)
-        guards.make_room_for_newcomers(victim)
+        guards.admit_inbound(victim, doors_for(limit))
         guards.free_inbound_slots(victim)
         assert await lets_in(victim)
 
