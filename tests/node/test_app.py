@@ -25,7 +25,7 @@ def free_port() -> int:
 def start(folder, port):
     flags = (
         f"api.port={port}", "peer.host=127.0.0.1", "peer.port=0", "node.network=test",
-        f"p2p.listen=/ip4/127.0.0.1/tcp/{free_port()}",
+        "p2p.listen=/ip4/127.0.0.1/tcp/0",
     )  # fmt: skip
     words = [word for flag in flags for word in ("--set", flag)]
     return subprocess.Popen(
@@ -35,8 +35,9 @@ def start(folder, port):
     )  # fmt: skip
 
 
-def ready(port):
+def ready(node, port):
     for _ in range(300):
+        assert node.poll() is None, node.communicate()[1]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
                 return json.load(answer)["status"]
@@ -51,7 +52,7 @@ def test_a_node_starts_keeps_its_identity_and_stops(tmp_path):
         port = free_port()
         node = start(tmp_path / "a", port)
         try:
-            assert ready(port) == "ready"
+            assert ready(node, port) == "ready"
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/node", timeout=5) as answer:
                 identities.append(json.load(answer)["peer_id"])
             second = start(tmp_path / "a", free_port())
