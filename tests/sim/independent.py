@@ -155,7 +155,8 @@ def check_authority(whole: Whole, shown: Mapping[bytes, Shown]) -> None:
 def check_endorsed(world: World, whole: Whole, shown: Mapping[bytes, Shown]) -> None:
     """No honest edit is lost that an honest operation of the present root stands on.
 
-    It is below something that shows; or a root's checkpoint came instead of its era.
+    It is below something that shows; or a root's checkpoint came instead of its era: one of the
+    present root, or of an earlier one that the entry which ended that root keeps.
     """
     operations = {one.id: one for one in whole.operations}
     entries = frozenset(e for e in whole.entries if e.account == world.account)
@@ -175,7 +176,9 @@ def check_endorsed(world: World, whole: Whole, shown: Mapping[bytes, Shown]) -> 
             opened = operations.get(state.era)
             own = frozenset(one for one in whole.operations if one.record == edit.record)
             if opened is None or not (
-                ref.endorses(opened, entries) or ref.endorsed(opened, own, entries)
+                ref.endorses(opened, entries)
+                or ref.endorsed(opened, own, entries)
+                or ref.kept(opened, own, entries)
             ):
                 raise Violation("endorsed edit lost", f"{edit_id.hex()[:8]}: another era")
             continue

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sim import worlds
 from tests.sim.focus import focused
-from tests.sim.scenario import live, prune
+from tests.sim.scenario import cut, disk_full, live, prune
 from tests.sim.schedules import play
 
 SCHEDULES = {
@@ -40,3 +40,9 @@ def test_a_life_with_eras_that_failed_once(seed: int) -> None:
     while another fetch was under way (test_sync).
     """
     live(seed, 5 if seed == 0 else 4, 60, emphasis=ERAS, more_steps={prune: 30})
+
+
+@pytest.mark.parametrize("seed", [70_001_293, 70_002_272, 70_003_445])
+def test_a_life_in_which_a_kept_era_came_instead_of_an_endorsed_one(seed: int) -> None:
+    """The checker knew only of eras that the present root endorses."""
+    live(seed, 2, 50, more_steps={disk_full: 20, cut: 10})
