@@ -120,7 +120,10 @@ FIGURES = {
         "comparing a million ids of which 0, 10 or 1000 differ",
         ("bytes_0", "bytes_10", "bytes_1000"),
     ),
-    "join": ("a fresh node joins, over libp2p", ("records", "seconds")),
+    "join": (
+        "a fresh node joins, over libp2p",
+        ("records", "seconds", "searchable_seconds", "from_start_s"),
+    ),
     "live": ("live propagation, two processes", ("p50_ms", "p95_ms")),
     "relay": ("local hop of a call", ("req_per_s", "added_p50_ms", "cpu_us_per_req")),
     "fetch": ("verified fetch over pinned TLS", ("mb_per_s", "fraction_of_loopback")),

@@ -22,6 +22,7 @@ import trio
 
 from crdt import HansaError, MalformedBytes, NetworkId
 from crdt.wire import Value
+from node.collector import collected_after
 from node.network import wire
 from node.network.errors import NetworkFailed
 from node.network.settings import NetworkSettings
@@ -87,7 +88,8 @@ class Child:
 
     async def run(self) -> None:
         """Start the host, serve the node until it says stop or goes away."""
-        from node.network.host import GuardedHost
+        with collected_after():
+            from node.network.host import GuardedHost
 
         frame = await self._read()
         if frame is None:
