@@ -40,8 +40,9 @@ _UPSERT_CARD = """
 _INSERT_MARK = "INSERT OR IGNORE INTO mark_v1 (property, value, number) VALUES (?, ?, ?)"
 _RECORD = """
     SELECT record_v1.number, record_v1.kind, record_v1.account, record_v1.deleted,
-        record_v1.era = substr(record_v1.heads, 1, 32), item_v1.raw
+        record_v1.era = substr(record_v1.heads, 1, 32), item_v1.raw, view_v1.number IS NOT NULL
     FROM record_v1 LEFT JOIN item_v1 ON item_v1.id = substr(record_v1.heads, 1, 32)
+    LEFT JOIN view_v1 ON view_v1.number = record_v1.number
     WHERE record_v1.id = ?"""
 TAG_SEPARATOR = "\n"
 """Tags have no control characters, so this separates them for the words' index."""
@@ -81,7 +82,7 @@ class SearchViews:
         is_all = len(rows) < count_max
         projected_n = last_n if is_all else rows[-1][0]
         records = [*(record for _, record in rows), *(record for (record,) in stale)]
-        self._write(dict.fromkeys(records), projected_n)
+        self._write(dict.fromkeys(records), stale, projected_n)
         return not is_all or len(stale) == count_max
 
     def rebuild(self) -> None:
@@ -95,14 +96,16 @@ class SearchViews:
             self._database.execute("DELETE FROM meta_v1 WHERE key = 'projected_n'")
         self._projected_n = 0
 
-    def _write(self, records: Iterable[bytes], projected_n: int) -> None:
+    def _write(
+        self, records: Iterable[bytes], stale: list[tuple[bytes]], projected_n: int
+    ) -> None:
         with storage_faults(self._path):
             self._database.execute("PRAGMA synchronous = NORMAL")
         try:
             with transaction(self._database, self._path):
                 for record in records:
                     self._show(record)
-                    self._database.execute("DELETE FROM stale_v1 WHERE record = ?", (record,))
+                self._database.executemany("DELETE FROM stale_v1 WHERE record = ?", stale)
                 self._database.execute(
                     "INSERT INTO meta_v1 (key, value) VALUES ('projected_n', ?) "
                     "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -116,23 +119,25 @@ class SearchViews:
     def _show(self, record: bytes) -> None:
         """Replace what the views say of one record."""
         execute = self._database.execute
-        number, kind, account, deleted, is_checkpoint, raw = execute(_RECORD, (record,)).fetchone()
-        execute(_DELETE_WORDS, (number,))
-        execute("DELETE FROM view_v1 WHERE number = ?", (number,))
-        execute("DELETE FROM mark_v1 WHERE number = ?", (number,))
+        row = execute(_RECORD, (record,)).fetchone()
+        number, kind, account, deleted, is_checkpoint, raw, is_shown = row
+        if is_shown:
+            execute(_DELETE_WORDS, (number,))
+            execute("DELETE FROM view_v1 WHERE number = ?", (number,))
+            execute("DELETE FROM mark_v1 WHERE number = ?", (number,))
         if deleted or raw is None:
             return
         try:
             body = unpack_item(raw).body
             facts = open_checkpoint(body).facts if is_checkpoint else body
-            row = self._with_card(record, projection(decode_record(RecordKind(kind), facts)))
+            shown = self._with_card(record, projection(decode_record(RecordKind(kind), facts)))
         except RemoteFault:
             # Admitted under rules that have since become stricter: kept, and not found.
             return
-        tags = TAG_SEPARATOR.join(row.tags)
-        execute(_INSERT_VIEW, (number, *_columns(row, account, tags)))
-        execute(_INSERT_WORDS, (number, row.name, tags, row.description))
-        self._database.executemany(_INSERT_MARK, [(*mark, number) for mark in marks(row)])
+        tags = TAG_SEPARATOR.join(shown.tags)
+        execute(_INSERT_VIEW, (number, *_columns(shown, account, tags)))
+        execute(_INSERT_WORDS, (number, shown.name, tags, shown.description))
+        self._database.executemany(_INSERT_MARK, [(*mark, number) for mark in marks(shown)])
 
     def _with_card(self, record: bytes, row: SearchRow) -> SearchRow:
         """Return a row with what the record's card says, and keep the card."""
