@@ -7,7 +7,6 @@ which has a connection of its own and never waits for this one.
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,11 +40,12 @@ from crdt import (
     unpack_item,
 )
 from node.storage.cards import CardKey, CardRow, CardShelf, row_of
+from node.storage.errors import StorageFault
+from node.storage.lineage import Lineage, new_epoch
 from node.storage.migrations import SCHEMA_FOLDER, open_database, storage_faults, transaction
 from node.storage.views import SearchViews
 from registry import RegistryRules
 
-EPOCH_BYTES = 16
 CARD_KEY = """
     SELECT (SELECT max(n) FROM item_v1
         WHERE record_number = (SELECT number FROM record_v1 WHERE id = ?)), (
@@ -105,13 +105,14 @@ class SqliteStorage:
         self.path = path
         self.network = network
         self._database = database
-        self._epoch = _epoch_of(database, path)
         self._last_n = _last_n_of(database, path)
+        self._lineage = _lineage_of(path)
+        self._epoch = _epoch_of(database, path, self._lineage, self._last_n)
         self._views = SearchViews(database, path, CardShelf(self, RegistryRules().seed_of))
 
     @property
     def epoch(self) -> bytes:
-        """16 random bytes chosen when this file was made."""
+        """16 random bytes, chosen when this file was made, copied or put back from a backup."""
         return self._epoch
 
     @property
@@ -120,7 +121,8 @@ class SqliteStorage:
         return self._last_n
 
     def close(self) -> None:
-        """Close the file; what was committed is safe."""
+        """Close the files; what was committed is safe."""
+        self._lineage.close()
         with storage_faults(self.path):
             self._database.close()
 
@@ -285,6 +287,8 @@ class SqliteStorage:
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
+        if commit.admissions:
+            self._lineage.note(self._epoch, self._last_n)
 
     def project(self, count_max: int) -> bool:
         """Bring at most so many operations into the search views; whether more are left."""
@@ -437,16 +441,29 @@ def _record_row(number: int | None, change: RecordChange) -> tuple[object, ...]:
     )
 
 
-def _epoch_of(database: sqlite3.Connection, path: Path | str) -> bytes:
+def _lineage_of(path: Path | str) -> Lineage:
+    try:
+        return Lineage(path)
+    except OSError as error:
+        raise StorageFault(
+            f"{path}.lineage cannot be opened ({error}); make it writable"
+        ) from error
+
+
+def _epoch_of(
+    database: sqlite3.Connection, path: Path | str, lineage: Lineage, last_n: int
+) -> bytes:
+    """Return the store's epoch: a new one unless it goes on where it was left."""
     with transaction(database, path):
-        database.execute(
-            "INSERT OR IGNORE INTO meta_v1 (key, value) VALUES ('epoch', ?)",
-            (secrets.token_bytes(EPOCH_BYTES),),
-        )
-        row: tuple[bytes] = database.execute(
+        row: tuple[bytes] | None = database.execute(
             "SELECT value FROM meta_v1 WHERE key = 'epoch'"
         ).fetchone()
-    return row[0]
+        epoch = row[0] if row and lineage.goes_on(row[0], last_n) else new_epoch()
+        database.execute(
+            "INSERT OR REPLACE INTO meta_v1 (key, value) VALUES ('epoch', ?)", (epoch,)
+        )
+    lineage.note(epoch, last_n)
+    return epoch
 
 
 def _last_n_of(database: sqlite3.Connection, path: Path | str) -> int:

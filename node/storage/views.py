@@ -96,9 +96,7 @@ class SearchViews:
             self._database.execute("DELETE FROM meta_v1 WHERE key = 'projected_n'")
         self._projected_n = 0
 
-    def _write(
-        self, records: Iterable[bytes], stale: list[tuple[bytes]], projected_n: int
-    ) -> None:
+    def _write(self, records: Iterable[bytes], stale: list[tuple[bytes]], projected_n: int) -> None:
         with storage_faults(self._path):
             self._database.execute("PRAGMA synchronous = NORMAL")
         try:
