@@ -56,5 +56,5 @@ async def _join(records: int, accounts: int) -> dict[str, Any]:
 
 async def _finds(node: BenchNode, count: int) -> None:
     """Return when a search without any condition finds so many records."""
-    while node.catalogue.search(Query(limit=1)).total < count:
-        await asyncio.sleep(LOOK_S)  # noqa: ASYNC110 - the views follow the log, and tell nobody
+    while node.catalogue.search(Query(limit=1)).total < count:  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_S)  # the views follow the log, and tell nobody
