@@ -30,7 +30,7 @@ from crdt.framing import (
 from crdt.ids import ItemId, NetworkId
 from crdt.items import Item, ItemKind
 from crdt.operations import open_operation
-from crdt.reconcile.frames import AskSketch, Compare, Pick, encode_question, question_in
+from crdt.reconcile.frames import Question, encode_question, question_in
 from crdt.wire import encode, field, fixed_bytes, natural
 
 GOSSIP_BYTES_MAX = 60 * 1024
@@ -108,7 +108,7 @@ class Fetched:
 
 
 GossipFrame: TypeAlias = Ops | Have
-RequestFrame: TypeAlias = CatchUp | Fetch | Compare | AskSketch | Pick
+RequestFrame: TypeAlias = CatchUp | Fetch | Question
 
 
 class Verdict(Enum):

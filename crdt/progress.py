@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from crdt.budgets import TokenBucket
-from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp
+from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp, RequestFrame
 from crdt.ids import ItemId, PeerId
 from crdt.ports import Cursor
 
@@ -37,6 +37,8 @@ class SyncLimits:
         pending_ms: How long an item may wait for what it cites.
         peer_count_max: Peers that are remembered; the network holds fewer connections.
         compare_ms: How often it is proved that a peer which was read holds what we hold.
+        comparison_ms: How long one comparison may take: then the store is read by cursor. Ranges of
+            a million ids and the items they name take seconds.
         gossip_items_per_s: Items a peer may pass on; more are left to catch-up.
         requests_per_s: What a peer may ask; a fresh join takes some 400 requests.
         answer_bytes_per_s: What it may be answered.
@@ -54,6 +56,7 @@ class SyncLimits:
     pending_ms: int = 60_000
     peer_count_max: int = 512
     compare_ms: int = 600_000
+    comparison_ms: int = 120_000
     gossip_items_per_s: int = 5_000
     requests_per_s: int = 200
     answer_bytes_per_s: int = 64 * 1024 * 1024
@@ -114,6 +117,8 @@ class PeerProgress:
         wanted: What is to be fetched from it, in order, `fetching` among it.
         asked: When it was last asked for an id, so that it is not asked again at once.
         comparison: The comparison under way, in phase `COMPARING`.
+        comparison_until_ms: When it is given up.
+        again: A request of it that was refused and is made once more.
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
@@ -137,6 +142,8 @@ class PeerProgress:
     wanted: OrderedDict[ItemId, None] = field(default_factory=OrderedDict[ItemId, None])
     asked: OrderedDict[ItemId, int] = field(default_factory=OrderedDict[ItemId, int])
     comparison: Comparison | None = None
+    comparison_until_ms: int = 0
+    again: RequestFrame | None = None
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0

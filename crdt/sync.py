@@ -44,6 +44,7 @@ from crdt.frames import (
     CaughtUp,
     Fetch,
     Ops,
+    RequestFrame,
     decode_caught_up,
     decode_fetched,
     decode_gossip,
@@ -68,6 +69,8 @@ from crdt.progress import (
 from crdt.reconcile.keys import NONCE_BYTES, TooDifferent
 from crdt.replica import Replica
 
+AGAIN_MS = 1_000
+"""Until a peer that had done enough for now is asked the same again (`docs/wire.md`)."""
 MALFORMED_WEIGHT = 6
 """Faults that an answer that makes no sense counts as: two within 20 s are enough."""
 
@@ -234,6 +237,8 @@ class SyncMachine:
         """Ask for the next page, in the mode that costs least; wait while another sends in bulk."""
         if self._peers.get(peer.id) is not peer:
             return []  # dropped a moment ago, for a fault
+        if peer.again is not None:
+            return self._ask_again(peer, peer.again)
         is_fresh = now_ms < self._fresh_until_ms
         if self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
             if not any(one.comparison for one in self._peers.values()):
@@ -278,6 +283,7 @@ class SyncMachine:
         stream = blake3(self._nonce_count.to_bytes(8, "big"), key=self._secret)
         peer.comparison = Comparison(stream.digest(NONCE_BYTES), self._network)
         peer.compare_due_ms = now_ms + self._jittered(self._limits.compare_ms)
+        peer.comparison_until_ms = now_ms + self._limits.comparison_ms
         peer.phase = Phase.COMPARING
         peer.request = self._new_request()
         frame = encode_request(peer.comparison.ask(), self._network)
@@ -286,6 +292,8 @@ class SyncMachine:
     def _on_compared(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
         comparison = peer.comparison
         assert comparison is not None
+        if now_ms >= peer.comparison_until_ms:
+            raise TooDifferent  # who tells little at a time keeps nobody else from being compared
         request, items = comparison.answered(raw, self._replica.ids)
         accepted = self._replica.accept(items, source=peer.id, now_ms=now_ms)
         effects = self._after_items(accepted, now_ms)
@@ -309,6 +317,12 @@ class SyncMachine:
             peer.cursor = cursor
             peer.last_n = cursor.n
         return effects + self._next_page(peer, now_ms, done=True, is_new=False)
+
+    def _ask_again(self, peer: PeerProgress, request: RequestFrame) -> list[Effect]:
+        """Ask a peer what it refused to be asked a second ago."""
+        peer.again, peer.phase = None, Phase.COMPARING
+        peer.request = self._new_request()
+        return [self._send(peer, peer.request, encode_request(request, self._network))]
 
     def _read_on(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Read a peer's store by cursor: comparing has not told what is missing."""
@@ -487,13 +501,18 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []
+        if event.request == peer.request and peer.comparison is not None:
+            again = peer.comparison.ask_again()
+            if again is not None and now_ms < peer.comparison_until_ms:
+                peer.request, peer.again = 0, again
+                return self._rest(peer, now_ms, self._jittered(AGAIN_MS))
         return self._give_up(peer, now_ms)
 
     def _give_up(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Forget what a peer was asked for; its cursor has not moved, so nothing is lost."""
         peer.request = peer.fetch = 0
         peer.fetching = ()
-        peer.arrived = peer.page = None
+        peer.arrived = peer.page = peer.again = None
         peer.wanted.clear()
         if peer.comparison is not None:
             peer.comparison, peer.unread = None, False  # it cannot, or will not: by cursor then
@@ -533,7 +552,7 @@ class SyncMachine:
         self._bulk = None
         for peer in self._peers.values():
             peer.request = peer.fetch = 0
-            peer.comparison = peer.arrived = None
+            peer.comparison = peer.arrived = peer.again = None
             peer.cursor, peer.page, peer.fetching = START, None, ()
             peer.wanted.clear()
             peer.asked.clear()
