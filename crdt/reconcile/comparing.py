@@ -234,7 +234,9 @@ class Comparison:
 
     def narrow(self, ids: IdSet, depth: int) -> RequestFrame | None:
         """Begin with ranges, whatever the sketch has said; what has come of it is ours now."""
-        self.rows, self.cells, self.wanted = merged(ids.rows(), self.got), None, set()
+        rows = ids.rows()
+        self.rows = merged(rows, self.got) if self.got else rows
+        self.cells, self.wanted = None, set()
         self.ours, self.got = [], []
         self.narrowing = Narrowing(Ranges.of(self.rows), self._key, depth=depth)
         return self.narrowing.ask(self.nonce, 0)
