@@ -12,6 +12,7 @@ from crdt.budgets import TokenBucket
 from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp, RequestFrame
 from crdt.ids import ItemId, PeerId
 from crdt.ports import Cursor
+from crdt.scopes import EVERYTHING, Scope
 
 if TYPE_CHECKING:
     from crdt.reconcile.comparing import Comparison
@@ -71,6 +72,7 @@ class Phase(Enum):
     ITEMS = "items"
     IDS = "ids"
     COMPARING = "comparing"
+    SCOPE = "scope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class PeerStatus:
         n: The cursor in the peer's store.
         last_n: The peer's newest arrival, as it says.
         synced: Everything it had at some moment of this connection has been read.
+        partial: It has said that it wants, and so holds, a part only.
     """
 
     peer: PeerId
@@ -88,6 +91,7 @@ class PeerStatus:
     n: int
     last_n: int
     synced: bool
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +100,14 @@ class SyncStatus:
 
     Attributes:
         arrivals: Items taken in since the start, by the way they came (`ARRIVAL_PATHS`).
+        scope: What this node wants of its peers.
     """
 
     peers: tuple[PeerStatus, ...]
     pending_count: int
     item_n: int
     arrivals: Mapping[str, int]
+    scope: Scope = EVERYTHING
 
 
 @dataclass(slots=True)
@@ -119,6 +125,8 @@ class PeerProgress:
         comparison: The comparison under way, in phase `COMPARING`.
         comparison_until_ms: When it is given up.
         again: A request of it that was refused and is made once more.
+        scope: What it holds, as it says; None: it has not said.
+        heeds: Whether it leaves out what we do not want; None: it has not been told.
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
@@ -144,6 +152,8 @@ class PeerProgress:
     comparison: Comparison | None = None
     comparison_until_ms: int = 0
     again: RequestFrame | None = None
+    scope: Scope | None = None
+    heeds: bool | None = None
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0

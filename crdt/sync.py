@@ -55,6 +55,7 @@ from crdt.framing import FETCH_COUNT_MAX
 from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox
+from crdt.partial import Partial
 from crdt.ports import LOCAL, Accepted, Cursor
 from crdt.progress import (
     ARRIVAL_PATHS,
@@ -68,6 +69,7 @@ from crdt.progress import (
 )
 from crdt.reconcile.keys import NONCE_BYTES, TooDifferent
 from crdt.replica import Replica
+from crdt.scopes import EVERYTHING, Scope, decode_scoped
 
 AGAIN_MS = 1_000
 """Until a peer that had done enough for now is asked the same again (`docs/wire.md`)."""
@@ -83,7 +85,9 @@ class SyncMachine:
         replica: Replica,
         rng: random.Random,
         limits: SyncLimits | None = None,
+        scope: Scope = EVERYTHING,
     ) -> None:
+        self._partial = Partial(replica.network, scope)
         self._replica = replica
         self._network = replica.network
         self._rng = rng
@@ -97,7 +101,7 @@ class SyncMachine:
         self._arrivals: dict[str, int] = dict.fromkeys(ARRIVAL_PATHS, 0)
         self._secret = rng.randbytes(32)
         self._nonce_count = 0
-        self._answering = Answering(replica, self._secret)
+        self._answering = Answering(replica, self._secret, scope)
 
     def handle(self, event: Event, *, now_ms: int) -> list[Effect]:
         """Apply one event and return what must now be done, in order.
@@ -129,18 +133,25 @@ class SyncMachine:
     def status(self) -> SyncStatus:
         """Return how far each peer has been read."""
         peers = tuple(
-            PeerStatus(peer.id, peer.phase.value, peer.cursor.n, peer.last_n, peer.synced)
+            PeerStatus(
+                peer.id,
+                peer.phase.value,
+                peer.cursor.n,
+                peer.last_n,
+                peer.synced,
+                partial=not self._holds(peer).is_all,
+            )
             for peer in self._peers.values()
         )
         pending, last_n = len(self._replica.pending), self._replica.storage.last_n
-        return SyncStatus(peers, pending, last_n, dict(self._arrivals))
+        return SyncStatus(peers, pending, last_n, dict(self._arrivals), self._partial.scope)
 
     # -- connections and time
 
     def _on_connected(self, peer_id: PeerId, now_ms: int) -> list[Effect]:
         if peer_id in self._peers or len(self._peers) >= self._limits.peer_count_max:
             return []
-        cursor = self._replica.storage.cursor(peer_id)
+        cursor = self._replica.storage.cursor(self._partial.cursor_name(peer_id))
         self._peers[peer_id] = new_progress(peer_id, cursor, self._limits, now_ms)
         return self._on_heartbeat(now_ms)
 
@@ -148,6 +159,7 @@ class SyncMachine:
         if self._peers.pop(peer_id, None) is None:
             return []
         self._replica.pending.forget(peer_id)
+        self._answering.forget(peer_id)
         self._end_bulk(peer_id, now_ms)
         return [WakeAt(self._wake_ms(now_ms))]
 
@@ -198,10 +210,13 @@ class SyncMachine:
         if not forwarder.gossip.take(count, now_ms):
             return []
         if not isinstance(frame, Ops):
-            unknown = set(frame.ids) - self._replica.seen(frame.ids)
+            unknown = self._unknown(frame.ids)
             return self._want(forwarder, [id_ for id_ in frame.ids if id_ in unknown], now_ms)
         accepted = self._replica.accept(
-            frame.items, source=event.forwarder, now_ms=now_ms, author=event.author
+            self._partial.wanted(frame.items),
+            source=event.forwarder,
+            now_ms=now_ms,
+            author=event.author,
         )
         self._arrivals["gossip"] += len(accepted.admitted)
         effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
@@ -239,8 +254,12 @@ class SyncMachine:
             return []  # dropped a moment ago, for a fault
         if peer.again is not None:
             return self._ask_again(peer, peer.again)
+        if peer.heeds is None and not self._partial.scope.is_all:
+            return self._announce(peer)
         is_fresh = now_ms < self._fresh_until_ms
-        if self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
+        if not self._may_compare(peer):
+            peer.unread = False
+        elif self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
             if not any(one.comparison for one in self._peers.values()):
                 return self._compare(peer, now_ms)
             if peer.unread and now_ms < peer.patient_until_ms:
@@ -271,6 +290,25 @@ class SyncMachine:
         """Whether a peer that was read is to prove, once more, that nothing was missed."""
         return peer.synced and now_ms >= peer.compare_due_ms
 
+    def _announce(self, peer: PeerProgress) -> list[Effect]:
+        """Tell a peer what is wanted of it, before it is asked for anything."""
+        peer.phase, peer.request = Phase.SCOPE, self._new_request()
+        frame = encode_request(self._partial.scope, self._network)
+        return [self._send(peer, peer.request, frame)]
+
+    def _on_scoped(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
+        peer.scope, peer.heeds = decode_scoped(raw, self._network), True
+        return self._catch_up(peer, now_ms)
+
+    def _holds(self, peer: PeerProgress) -> Scope:
+        """Return what a peer holds as it says: in its answer to our scope, or by its own."""
+        return peer.scope or self._answering.scope_of(peer.id)
+
+    def _may_compare(self, peer: PeerProgress) -> bool:
+        """Whether both would compare the same part: all that is wanted here, and nothing else."""
+        is_ours = self._partial.scope.is_all or bool(peer.heeds)
+        return is_ours and self._partial.is_held_by(self._holds(peer))
+
     def _compare(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Ask what a peer holds that we lack, and not for all that arrived there.
 
@@ -294,8 +332,9 @@ class SyncMachine:
         assert comparison is not None
         if now_ms >= peer.comparison_until_ms:
             raise TooDifferent  # who tells little at a time keeps nobody else from being compared
-        request, items = comparison.answered(raw, self._replica.ids)
-        accepted = self._replica.accept(items, source=peer.id, now_ms=now_ms)
+        request, items = comparison.answered(raw, self._replica.ids_in(self._partial.scope))
+        wanted = self._partial.wanted(items)
+        accepted = self._replica.accept(wanted, source=peer.id, now_ms=now_ms)
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned or self._peers.get(peer.id) is not peer:
             return effects
@@ -369,6 +408,8 @@ class SyncMachine:
                 peer.fetch = 0
                 return self._on_fetched(peer, event.raw, now_ms)
             peer.request = 0
+            if peer.phase is Phase.SCOPE:
+                return self._on_scoped(peer, event.raw, now_ms)
             if peer.comparison is not None:
                 return self._on_compared(peer, event.raw, now_ms)
             return self._on_page(peer, event.raw, now_ms)
@@ -386,7 +427,8 @@ class SyncMachine:
         after_n = peer.cursor.n if page.epoch == peer.cursor.epoch else 0
         is_whole = peer.phase is Phase.ITEMS
         count = len(page.items) + len(page.ids)
-        if page.next_n - after_n < count or not (count or page.done):
+        is_idle = not (count or page.done)
+        if page.next_n - after_n < count or (is_idle and not self._may_be_empty(page, after_n)):
             raise MalformedBytes(f"{count} arrivals after {after_n} that end at {page.next_n}")
         if page.items if not is_whole else page.ids:
             raise MalformedBytes("a page of the other mode than was asked for")
@@ -417,7 +459,10 @@ class SyncMachine:
     def _on_items(self, peer: PeerProgress, page: CaughtUp, now_ms: int) -> list[Effect]:
         cursor = Cursor(page.epoch, page.next_n)
         accepted = self._replica.accept(
-            page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
+            self._partial.wanted(page.items),
+            source=peer.id,
+            now_ms=now_ms,
+            cursors=self._moved(peer, cursor),
         )
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned or self._peers.get(peer.id) is not peer:
@@ -432,7 +477,7 @@ class SyncMachine:
         self, peer: PeerProgress, page: CaughtUp, cursor: Cursor, now_ms: int
     ) -> list[Effect]:
         """Fetch what a page of ids names and we lack; only then does the cursor pass it."""
-        unknown = set(page.ids) - self._replica.seen(page.ids)
+        unknown = self._unknown(page.ids)
         wanted = [id_ for id_ in page.ids if id_ in unknown]
         elsewhere = self._fetched_elsewhere(peer)
         if elsewhere.intersection(wanted) and not peer.deferred:
@@ -459,7 +504,8 @@ class SyncMachine:
         for id_ in (*got, *answer.absent):
             peer.wanted.pop(id_, None)
         peer.fetching = ()
-        accepted = self._replica.accept(answer.items, source=peer.id, now_ms=now_ms)
+        items = self._partial.wanted(answer.items)
+        accepted = self._replica.accept(items, source=peer.id, now_ms=now_ms)
         peer.page_new = peer.page_new or bool(accepted.admitted)
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned:
@@ -493,7 +539,9 @@ class SyncMachine:
             # Nothing of it was new: no hurry, and a peer that invents pages gets nowhere fast.
             return self._rest(peer, now_ms, self._limits.idle_page_ms)
         peer.synced = True
-        self._fresh_until_ms = now_ms + self._limits.fresh_ms
+        peer.heeds = peer.heeds or None  # who did not answer is told again, with the next page
+        if self._partial.is_held_by(self._holds(peer)):
+            self._fresh_until_ms = now_ms + self._limits.fresh_ms
         effects = self._rest(peer, now_ms, self._jittered(self._limits.catch_up_ms))
         return effects + self._end_bulk(peer.id, now_ms)
 
@@ -511,6 +559,8 @@ class SyncMachine:
     def _give_up(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Forget what a peer was asked for; its cursor has not moved, so nothing is lost."""
         peer.request = peer.fetch = 0
+        if peer.phase is Phase.SCOPE:
+            peer.heeds = False  # it does not know scopes: what is not wanted is left here
         peer.fetching = ()
         peer.arrived = peer.page = peer.again = None
         peer.wanted.clear()
@@ -575,7 +625,14 @@ class SyncMachine:
         return [DropPeer(peer_id, reason, self._limits.ban_s), *self._on_lost(peer_id, now_ms)]
 
     def _moved(self, peer: PeerProgress, cursor: Cursor) -> dict[PeerId, Cursor]:
-        return {peer.id: cursor} if cursor != peer.cursor else {}
+        return {self._partial.cursor_name(peer.id): cursor} if cursor != peer.cursor else {}
+
+    def _may_be_empty(self, page: CaughtUp, after_n: int) -> bool:
+        """Whether a page may hold nothing: nothing that we want, of what the peer went through."""
+        return not self._partial.scope.is_all and page.next_n > after_n
+
+    def _unknown(self, ids: Sequence[ItemId]) -> set[ItemId]:
+        return self._partial.without_unwanted(set(ids) - self._replica.seen(ids))
 
     def _fetched_elsewhere(self, peer: PeerProgress) -> set[ItemId]:
         others = (other for other in self._peers.values() if other is not peer)

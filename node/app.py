@@ -245,6 +245,7 @@ class Node:
             replica,
             random.Random(secrets.randbits(128)),  # noqa: S311 - jitter, not a secret
             SyncLimits(catch_up_ms=int(settings.storage.sync_interval_s * 1000)),
+            settings.sync.scope,
         )
         desk = StampDesk(self.network_id, self.stamps, replica.seen)
         self.driver = Driver(machine, self.storage, self.network, self.network_id, desk)
@@ -438,6 +439,7 @@ class Node:
             docs_url=f"{self.api.url}/docs",
             peers=len(self.network.peers()),
             counts=self.catalogue.counts(),
+            partial=not self.settings.sync.scope.is_all,
         )
 
     def banner(self) -> str:

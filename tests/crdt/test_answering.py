@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdt import PeerId
+from crdt import EVERYTHING, PeerId
 from crdt.answering import Answering
 from crdt.heavywork import BURST, PEER_BURST, PEER_COUNT_MAX, PEER_RATE_S, HeavyWork
 from crdt.ids import ItemId
@@ -79,7 +79,7 @@ def test_no_more_than_two_sets_are_kept_whoever_asks() -> None:
 def test_a_set_that_has_not_changed_is_not_copied_again() -> None:
     bench = Bench(40)
     told(bench)
-    _, moments = bench.answering._comparing
+    moments = bench.answering._moments_of(EVERYTHING)
     before = moments.recent(bench.disk.epoch, 41, 0)
     told(bench, now_ms=10 * MOMENT_MS)
     assert moments.recent(bench.disk.epoch, 41, 10 * MOMENT_MS) is before

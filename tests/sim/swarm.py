@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from crdt import (
+    EVERYTHING,
     AnswerReceived,
     DropPeer,
     Effect,
@@ -33,6 +34,7 @@ from crdt import (
     Reply,
     RequestFailed,
     RequestReceived,
+    Scope,
     SendRequest,
     Settled,
     SyncLimits,
@@ -87,6 +89,7 @@ class SimNode:
     Attributes:
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
+        scope: What it wants of the others, from its next start on.
         censors: Its sketches leave out half of what it has, whoever asks; only ranges tell.
     """
 
@@ -96,6 +99,7 @@ class SimNode:
     liar: Liar | None = None
     clock: Clock = field(default_factory=Clock)
     fate: Fate = field(default_factory=Fate)
+    scope: Scope = EVERYTHING
     censors: bool = False
     dropped: set[bytes] = field(default_factory=set)
     acknowledged: set[bytes] = field(default_factory=set)
@@ -115,7 +119,7 @@ class SimNode:
 
 def censor_sketches(machine: SyncMachine) -> None:
     """Have a machine make its sketches of half of its ids, under the digest of all of them."""
-    answers, _ = machine._answering._comparing
+    answers = machine._answering._answers
     honest = answers.sketch
 
     def half(peer: PeerId, request: AskSketch, held: Held, rows: Words) -> Sketched:
@@ -156,11 +160,11 @@ class Swarm:
 
     # -- what a test does
 
-    def add_node(self) -> PeerId:
+    def add_node(self, scope: Scope = EVERYTHING) -> PeerId:
         """Start one more node, connected to all that are up."""
         name = PeerId(f"n{len(self.nodes)}")
         epoch = sha3(f"{name} {self.rng.random()}".encode())[:16]
-        self.nodes[name] = SimNode(name, MemoryDisk(epoch))
+        self.nodes[name] = SimNode(name, MemoryDisk(epoch), scope=scope)
         self.start(name)
         return name
 
@@ -170,7 +174,7 @@ class Swarm:
         assert node.machine is None
         replica = Replica(NETWORK, node.storage, AnyBody(), LaneReceipts())
         rng = random.Random(self.rng.random())
-        node.machine = SyncMachine(replica, rng, self.limits)
+        node.machine = SyncMachine(replica, rng, self.limits, node.scope)
         if node.censors:
             censor_sketches(node.machine)
         node.incarnation += 1
