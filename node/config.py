@@ -161,13 +161,6 @@ class SyncSection(_Section):
             raise ValueError(f"{len(owners)} accounts; at most {OWNER_COUNT_MAX}, or none for all")
         return owners
 
-    @property
-    def scope(self) -> Scope:
-        """What is wanted, as the log's core takes it."""
-        kinds = frozenset(RecordKind[kind.upper()] for kind in self.kinds)
-        owners = frozenset(AccountId(bytes.fromhex(owner)) for owner in self.owners)
-        return Scope(kinds, owners or None)
-
 
 class PeerSection(_Section):
     """The HTTPS port for other nodes: builds and model calls."""
@@ -336,6 +329,13 @@ class Settings(_Section):
     def operator_token_file(self) -> Path:
         """The file that holds the operator's bearer token."""
         return self.node.data_dir / "operator.token"
+
+
+def scope_of(settings: Settings) -> Scope:
+    """Return what the node wants of its peers, as the log's core takes it."""
+    kinds = frozenset(RecordKind[kind.upper()] for kind in settings.sync.kinds)
+    owners = frozenset(AccountId(bytes.fromhex(owner)) for owner in settings.sync.owners)
+    return Scope(kinds, owners or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def _status(found: dict[str, Any]) -> RenderableType:
             "network": found["network"],
             "started": show.ago(found["started_at"], now_s=now_s),
             "peers": found["peers"],
-            "holds": f"{kinds}; {show.size(counts['bytes'])} on disk",
+            "holds": f"{kinds}; {show.size(counts['bytes'])} on disk{_partly(found)}",
             "listens": "\n".join(found["addresses"]),
             "peer port": "\n".join(found["peer_endpoints"]),
             "API": found["api_url"],
@@ -168,6 +168,10 @@ def _status(found: dict[str, Any]) -> RenderableType:
 def _admission(mean_s: int | None) -> RenderableType:
     mean = "" if mean_s is None else f", {show.duration(mean_s)} more in the mean"
     return styled(f"working for its admission{mean}; nothing is offered or paid yet", "yellow")
+
+
+def _partly(found: dict[str, Any]) -> str:
+    return "; a part only, `hansa sync status` says which" if found.get("partial") else ""
 
 
 def _held_part(found: dict[str, Any]) -> str:

@@ -75,6 +75,7 @@ from crdt.reconcile.keys import comparison_key
 from crdt.reconcile.narrowing import Narrowing
 from crdt.reconcile.ranges import Ranges, all_starts, parts_of
 from crdt.reconcile.sketches import apart, shorts_of, sketch, unpack_cells
+from crdt.scopes import Scope, decode_scoped, encode_scoped
 from inference import check_advert
 from node.api.account_views import ItemsRequest
 from node.api.accounts import _items
@@ -127,6 +128,7 @@ from tests.royalties.parties import EPOCH, call, lane, order, ticket
 from tests.wire.town import Town
 from tests.writers import NETWORK, NOW_S, key_of
 
+SCOPE = Scope(frozenset([RecordKind.AGENT]), frozenset([AccountId(b"a" * 32)]))
 COMPARISON = comparison_key(NETWORK, b"n" * 16, b"m" * 16)
 TABLE = encode_table([(5, bytes(32))])
 
@@ -217,6 +219,7 @@ def _frames(town: Town) -> list[Decoder]:
                 encode_request(AskSketch(b"n" * 16, b"s" * 128), NETWORK),
                 encode_request(AskSketch(b"n" * 16, b"", 20, 38), NETWORK),
                 encode_request(Pick(b"n" * 16, (7, 2**63)), NETWORK),
+                encode_request(SCOPE, NETWORK),
                 encode_request(AskRanges(b"n" * 16, 90, 1, (0, 0xF << 60)), NETWORK),
                 encode_request(Take(b"n" * 16, 2, ((0xAB << 56, 7),)), NETWORK),
             ),
@@ -425,6 +428,9 @@ def _comparisons(town: Town) -> list[Decoder]:
         Decoder(
             "sketch's cells", lambda raw: taken_apart(shorts, raw),
             (cells.pack(), sketch(shorts[5:], COMPARISON, 30).pack()),
+        ),
+        Decoder(
+            "scope", lambda raw: decode_scoped(raw, NETWORK), (encode_scoped(SCOPE, NETWORK),),
         ),
         Decoder(
             "ranges", lambda raw: decode_ranged(raw, NETWORK),
