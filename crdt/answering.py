@@ -44,8 +44,8 @@ _IDS_A_TOKEN = {Compare: 20_000, AskSketch: 1_000, Pick: 20_000}
 """A sketch takes 0.33 us an id, the others a twentieth of that (`DESIGN.md`, section 9)."""
 _MOMENT_IDS_A_TOKEN, _HASHED_IDS_A_TOKEN, _RANGES_A_TOKEN = 15_000, 60_000, 8
 """To sort what has arrived into a million ids takes 22 ms, to hash them 5; a range 14 to 40 us."""
-_READ_IDS_A_TOKEN = 300
-"""To look up the record of each item of a million takes a second."""
+_READ_IDS_A_TOKEN = 600
+"""To look up the record of each item of a million takes half a second."""
 
 
 class Answering:

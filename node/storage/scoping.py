@@ -7,10 +7,15 @@ from crdt import ItemKind, Scope
 _OPERATION = int(ItemKind.OPERATION)
 
 
-def in_scope(scope: Scope | None) -> tuple[str, list[bytes]]:
-    """Return a condition on a row `i` with `kind` and `record`, and the values of its parameters.
+def in_scope(
+    scope: Scope | None, *, record: str = "r.number = i.record_number"
+) -> tuple[str, list[bytes]]:
+    """Return a condition on a row `i` of items, and the values of its parameters.
 
-    True of everything that is no operation; a record's kind and owner are looked up by its id.
+    True of everything that is no operation.
+
+    Args:
+        record: What makes a row `r` of records that of the item.
     """
     if scope is None or scope.is_all:
         return "1", []
@@ -19,5 +24,5 @@ def in_scope(scope: Scope | None) -> tuple[str, list[bytes]]:
     if scope.owners is not None:
         values = [bytes(owner) for owner in sorted(scope.owners)]
         wanted += f" AND r.account IN ({', '.join('?' * len(values))})"
-    record = f"SELECT 1 FROM record_v1 AS r WHERE r.id = i.record AND {wanted}"  # noqa: S608 - ours
-    return f"(i.kind <> {_OPERATION} OR EXISTS ({record}))", values
+    found = f"SELECT 1 FROM record_v1 AS r WHERE {record} AND {wanted}"  # noqa: S608 - ours
+    return f"(i.kind <> {_OPERATION} OR EXISTS ({found}))", values

@@ -136,12 +136,13 @@ class SqliteStorage:
         return b"".join([id_ for (id_,) in rows])
 
     def scoped_ids(self, scope: Scope) -> bytes:
-        """Return those of all ids that are in a scope; some seconds for a million."""
-        wanted, values = in_scope(scope)
+        """Return those of all ids that are in a scope; half a second for a million."""
+        kept, values = in_scope(scope)
+        dropped, _ = in_scope(scope, record="r.id = i.record")
         rows = self._all(
-            f"SELECT id FROM item_v1 AS i WHERE {wanted} "  # noqa: S608 - ours
+            f"SELECT id FROM item_v1 AS i WHERE {kept} "  # noqa: S608 - ours
             f"UNION ALL SELECT id FROM (SELECT *, {_OPERATION} AS kind FROM pruned_v1) AS i "
-            f"WHERE {wanted}",
+            f"WHERE {dropped}",
             *values,
             *values,
         )
