@@ -15,7 +15,7 @@ import pytest
 
 import crdt.reconcile.comparing
 import crdt.reconcile.sketches
-from crdt import Cursor, Item, PeerId, RemoteFault, encode, unpack_item
+from crdt import Cursor, Item, PeerId, RemoteFault, Scope, encode, unpack_item
 from crdt.answering import Answering
 from crdt.frames import CatchUp
 from tests.crdt.replicas import accept, new_replica
@@ -371,9 +371,9 @@ def test_a_copied_store_is_compared_and_not_read_again(monkeypatch: pytest.Monke
     pages: list[int] = []
     honest = Answering._page
 
-    def counted(self: Answering, request: CatchUp) -> bytes:
+    def counted(self: Answering, request: CatchUp, scope: Scope) -> bytes:
         pages.append(request.after_n)
-        return honest(self, request)
+        return honest(self, request, scope)
 
     swarm = Swarm(3, 2)
     items = chain(300)
