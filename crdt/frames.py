@@ -30,7 +30,8 @@ from crdt.framing import (
 from crdt.ids import ItemId, NetworkId
 from crdt.items import Item, ItemKind
 from crdt.operations import open_operation
-from crdt.reconcile.frames import AskSketch, Compare, Pick, encode_question, question_in
+from crdt.reconcile.frames import Question, encode_question, question_in
+from crdt.scopes import Scope, encode_scope, scope_in
 from crdt.wire import encode, field, fixed_bytes, natural
 
 GOSSIP_BYTES_MAX = 60 * 1024
@@ -108,7 +109,7 @@ class Fetched:
 
 
 GossipFrame: TypeAlias = Ops | Have
-RequestFrame: TypeAlias = CatchUp | Fetch | Compare | AskSketch | Pick
+RequestFrame: TypeAlias = CatchUp | Fetch | Scope | Question
 
 
 class Verdict(Enum):
@@ -212,6 +213,8 @@ def encode_request(frame: RequestFrame, network: NetworkId) -> bytes:
         return encode(["fetch", VERSION, network, list(frame.ids)])
     if isinstance(frame, CatchUp):
         return encode(["after", VERSION, network, frame.epoch, frame.after_n, int(frame.mode)])
+    if isinstance(frame, Scope):
+        return encode_scope(frame, network)
     return encode_question(frame, network)
 
 
@@ -230,6 +233,8 @@ def decode_request(raw: bytes, network: NetworkId) -> RequestFrame:
             raise MalformedBytes(f"epoch of {len(epoch)} bytes; it has {EPOCH_BYTES} or none")
         mode = natural(rest[2], "catch-up mode", maximum=max(CatchUpMode))
         return CatchUp(epoch, natural(rest[1], "cursor"), CatchUpMode(mode))
+    if tag == "scope" and len(rest) == 2:
+        return scope_in(rest)
     question = question_in(tag, rest)
     if question is not None:
         return question

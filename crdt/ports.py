@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from crdt.accounts import Account
 from crdt.cards.seeds import Seed
@@ -19,6 +19,9 @@ from crdt.items import Item
 from crdt.maxima import Slot, Standing
 from crdt.operations import Operation
 from crdt.registers import Register
+
+if TYPE_CHECKING:
+    from crdt.scopes import Scope
 
 LOCAL = PeerId("")
 """The source of what this node's own callers publish: never kept waiting."""
@@ -133,6 +136,10 @@ class Storage(Protocol):
         """Return the ids of every item that is in the store or was dropped, 32 bytes each."""
         ...
 
+    def scoped_ids(self, scope: Scope) -> bytes:
+        """Return those of `all_ids` that are in a scope."""
+        ...
+
     def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
         """Return those of `ids` that are operations in the store."""
         ...
@@ -185,12 +192,15 @@ class Storage(Protocol):
         """Return items by id, in the order asked, until `bytes_max` would be passed (but one)."""
         ...
 
-    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
-        """Return whole items that arrived after `n`: at least one if there is one."""
+    def items_after(self, n: int, *, bytes_max: int, scope: Scope | None = None) -> LogPage:
+        """Return whole items that arrived after `n`: at least one if there is one.
+
+        Of a scope only those in it: perhaps none, for so many arrivals are looked at and no more.
+        """
         ...
 
-    def ids_after(self, n: int, *, count_max: int) -> LogPage:
-        """Return only the ids of what arrived after `n`."""
+    def ids_after(self, n: int, *, count_max: int, scope: Scope | None = None) -> LogPage:
+        """Return only the ids of what arrived after `n`; with a scope, as `items_after`."""
         ...
 
     def commit(self, commit: Commit) -> None:

@@ -9,9 +9,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from crdt.budgets import TokenBucket
-from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp
+from crdt.frames import ANSWER_ID_COUNT_MAX, CaughtUp, RequestFrame
 from crdt.ids import ItemId, PeerId
 from crdt.ports import Cursor
+from crdt.scopes import EVERYTHING, Scope
 
 if TYPE_CHECKING:
     from crdt.reconcile.comparing import Comparison
@@ -37,6 +38,8 @@ class SyncLimits:
         pending_ms: How long an item may wait for what it cites.
         peer_count_max: Peers that are remembered; the network holds fewer connections.
         compare_ms: How often it is proved that a peer which was read holds what we hold.
+        comparison_ms: How long one comparison may take: then the store is read by cursor. Ranges of
+            a million ids and the items they name take seconds.
         gossip_items_per_s: Items a peer may pass on; more are left to catch-up.
         requests_per_s: What a peer may ask; a fresh join takes some 400 requests.
         answer_bytes_per_s: What it may be answered.
@@ -54,6 +57,7 @@ class SyncLimits:
     pending_ms: int = 60_000
     peer_count_max: int = 512
     compare_ms: int = 600_000
+    comparison_ms: int = 120_000
     gossip_items_per_s: int = 5_000
     requests_per_s: int = 200
     answer_bytes_per_s: int = 64 * 1024 * 1024
@@ -68,6 +72,7 @@ class Phase(Enum):
     ITEMS = "items"
     IDS = "ids"
     COMPARING = "comparing"
+    SCOPE = "scope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class PeerStatus:
         n: The cursor in the peer's store.
         last_n: The peer's newest arrival, as it says.
         synced: Everything it had at some moment of this connection has been read.
+        partial: It has said that it wants, and so holds, a part only.
     """
 
     peer: PeerId
@@ -85,6 +91,7 @@ class PeerStatus:
     n: int
     last_n: int
     synced: bool
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +100,14 @@ class SyncStatus:
 
     Attributes:
         arrivals: Items taken in since the start, by the way they came (`ARRIVAL_PATHS`).
+        scope: What this node wants of its peers.
     """
 
     peers: tuple[PeerStatus, ...]
     pending_count: int
     item_n: int
     arrivals: Mapping[str, int]
+    scope: Scope = EVERYTHING
 
 
 @dataclass(slots=True)
@@ -114,6 +123,10 @@ class PeerProgress:
         wanted: What is to be fetched from it, in order, `fetching` among it.
         asked: When it was last asked for an id, so that it is not asked again at once.
         comparison: The comparison under way, in phase `COMPARING`.
+        comparison_until_ms: When it is given up.
+        again: A request of it that was refused and is made once more.
+        scope: What it holds, as it says; None: it has not said.
+        heeds: Whether it leaves out what we do not want; None: it has not been told.
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
@@ -137,6 +150,10 @@ class PeerProgress:
     wanted: OrderedDict[ItemId, None] = field(default_factory=OrderedDict[ItemId, None])
     asked: OrderedDict[ItemId, int] = field(default_factory=OrderedDict[ItemId, int])
     comparison: Comparison | None = None
+    comparison_until_ms: int = 0
+    again: RequestFrame | None = None
+    scope: Scope | None = None
+    heeds: bool | None = None
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0

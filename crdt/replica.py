@@ -6,6 +6,7 @@ judged in order, each item seeing those before it, and committed whole.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -40,11 +41,14 @@ from crdt.ports import (
 )
 from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
+from crdt.scopes import EVERYTHING, Scope
 from crdt.stamps import StampBatch, StampJudge, origin_of
 
 if TYPE_CHECKING:
     from crdt.reconcile.idset import IdSet
 
+ID_SET_COUNT_MAX = 4
+"""Scopes whose ids are kept, 32 bytes each id: that of everything among them."""
 PENDING_COUNT_MAX = 256
 PENDING_BYTES_MAX = 1024 * 1024
 ACCOUNT_CACHE_WEIGHT_MAX = 1_048_576
@@ -78,16 +82,29 @@ class Replica:
         self._accounts_weight = 0
         self._layouts: LayoutCache = WeighedCache(LAYOUT_CACHE_WEIGHT_MAX)
         self._links: WeighedCache[OperationId, Link] = WeighedCache(LINK_CACHE_WEIGHT_MAX)
-        self._ids: IdSet | None = None
+        self._ids: OrderedDict[Scope, IdSet] = OrderedDict()
 
     @property
     def ids(self) -> IdSet:
-        """Everything that need not be fetched (`seen`), by ids: read once, then kept in step."""
-        if self._ids is None:
+        """Everything that need not be fetched (`seen`), by ids."""
+        return self.ids_in(EVERYTHING)
+
+    def ids_in(self, scope: Scope) -> IdSet:
+        """Return what is in a scope and need not be fetched: read once, then kept in step."""
+        found = self._ids.pop(scope, None)
+        if found is None:
             from crdt.reconcile.idset import IdSet  # brings numpy, which few commands need
 
-            self._ids = IdSet(self.storage.all_ids())
-        return self._ids
+            storage = self.storage
+            found = IdSet(storage.all_ids() if scope.is_all else storage.scoped_ids(scope))
+        self._ids[scope] = found
+        if len(self._ids) > ID_SET_COUNT_MAX:
+            del self._ids[next(one for one in self._ids if not one.is_all)]
+        return found
+
+    def has_ids_in(self, scope: Scope) -> bool:
+        """Whether `ids_in` need not be read from the store."""
+        return scope in self._ids
 
     def accept(
         self,
@@ -139,7 +156,7 @@ class Replica:
             self.pending.forget(LOCAL)
         self._remember(batch)
         if unpruned:
-            self._ids = None
+            self._ids.clear()
         return Accepted(
             batch.settled(outcomes),
             admitted,
@@ -248,9 +265,10 @@ class Replica:
         """Take over what a committed batch has made of the accounts."""
         for account in batch.accounts.values():
             self._keep_account(account)
-        if self._ids is not None:
-            self._ids.discard(batch.superseded)
-            self._ids.add(batch.admissions)
+        for scope, ids in self._ids.items():
+            ids.discard(batch.superseded)
+            added = batch.admissions.items()
+            ids.add(id_ for id_, one in added if scope.is_all or scope.wants(one.subject))
 
 
 class _Batch:

@@ -44,6 +44,7 @@ from crdt.frames import (
     CaughtUp,
     Fetch,
     Ops,
+    RequestFrame,
     decode_caught_up,
     decode_fetched,
     decode_gossip,
@@ -54,6 +55,7 @@ from crdt.framing import FETCH_COUNT_MAX
 from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox
+from crdt.partial import Partial
 from crdt.ports import LOCAL, Accepted, Cursor
 from crdt.progress import (
     ARRIVAL_PATHS,
@@ -67,7 +69,10 @@ from crdt.progress import (
 )
 from crdt.reconcile.keys import NONCE_BYTES, TooDifferent
 from crdt.replica import Replica
+from crdt.scopes import EVERYTHING, Scope, decode_scoped
 
+AGAIN_MS = 1_000
+"""Until a peer that had done enough for now is asked the same again (`docs/wire.md`)."""
 MALFORMED_WEIGHT = 6
 """Faults that an answer that makes no sense counts as: two within 20 s are enough."""
 
@@ -80,7 +85,9 @@ class SyncMachine:
         replica: Replica,
         rng: random.Random,
         limits: SyncLimits | None = None,
+        scope: Scope = EVERYTHING,
     ) -> None:
+        self._partial = Partial(replica.network, scope)
         self._replica = replica
         self._network = replica.network
         self._rng = rng
@@ -94,7 +101,7 @@ class SyncMachine:
         self._arrivals: dict[str, int] = dict.fromkeys(ARRIVAL_PATHS, 0)
         self._secret = rng.randbytes(32)
         self._nonce_count = 0
-        self._answering = Answering(replica, self._secret)
+        self._answering = Answering(replica, self._secret, scope)
 
     def handle(self, event: Event, *, now_ms: int) -> list[Effect]:
         """Apply one event and return what must now be done, in order.
@@ -126,18 +133,25 @@ class SyncMachine:
     def status(self) -> SyncStatus:
         """Return how far each peer has been read."""
         peers = tuple(
-            PeerStatus(peer.id, peer.phase.value, peer.cursor.n, peer.last_n, peer.synced)
+            PeerStatus(
+                peer.id,
+                peer.phase.value,
+                peer.cursor.n,
+                peer.last_n,
+                peer.synced,
+                partial=not self._holds(peer).is_all,
+            )
             for peer in self._peers.values()
         )
         pending, last_n = len(self._replica.pending), self._replica.storage.last_n
-        return SyncStatus(peers, pending, last_n, dict(self._arrivals))
+        return SyncStatus(peers, pending, last_n, dict(self._arrivals), self._partial.scope)
 
     # -- connections and time
 
     def _on_connected(self, peer_id: PeerId, now_ms: int) -> list[Effect]:
         if peer_id in self._peers or len(self._peers) >= self._limits.peer_count_max:
             return []
-        cursor = self._replica.storage.cursor(peer_id)
+        cursor = self._replica.storage.cursor(self._partial.cursor_name(peer_id))
         self._peers[peer_id] = new_progress(peer_id, cursor, self._limits, now_ms)
         return self._on_heartbeat(now_ms)
 
@@ -145,6 +159,7 @@ class SyncMachine:
         if self._peers.pop(peer_id, None) is None:
             return []
         self._replica.pending.forget(peer_id)
+        self._answering.forget(peer_id)
         self._end_bulk(peer_id, now_ms)
         return [WakeAt(self._wake_ms(now_ms))]
 
@@ -195,10 +210,13 @@ class SyncMachine:
         if not forwarder.gossip.take(count, now_ms):
             return []
         if not isinstance(frame, Ops):
-            unknown = set(frame.ids) - self._replica.seen(frame.ids)
+            unknown = self._unknown(frame.ids)
             return self._want(forwarder, [id_ for id_ in frame.ids if id_ in unknown], now_ms)
         accepted = self._replica.accept(
-            frame.items, source=event.forwarder, now_ms=now_ms, author=event.author
+            self._partial.wanted(frame.items),
+            source=event.forwarder,
+            now_ms=now_ms,
+            author=event.author,
         )
         self._arrivals["gossip"] += len(accepted.admitted)
         effects = [*_changed(accepted), *self._start_over(accepted, now_ms)]
@@ -234,8 +252,14 @@ class SyncMachine:
         """Ask for the next page, in the mode that costs least; wait while another sends in bulk."""
         if self._peers.get(peer.id) is not peer:
             return []  # dropped a moment ago, for a fault
+        if peer.again is not None:
+            return self._ask_again(peer, peer.again)
+        if peer.heeds is None and not self._partial.scope.is_all:
+            return self._announce(peer)
         is_fresh = now_ms < self._fresh_until_ms
-        if self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
+        if not self._may_compare(peer):
+            peer.unread = False
+        elif self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
             if not any(one.comparison for one in self._peers.values()):
                 return self._compare(peer, now_ms)
             if peer.unread and now_ms < peer.patient_until_ms:
@@ -266,6 +290,25 @@ class SyncMachine:
         """Whether a peer that was read is to prove, once more, that nothing was missed."""
         return peer.synced and now_ms >= peer.compare_due_ms
 
+    def _announce(self, peer: PeerProgress) -> list[Effect]:
+        """Tell a peer what is wanted of it, before it is asked for anything."""
+        peer.phase, peer.request = Phase.SCOPE, self._new_request()
+        frame = encode_request(self._partial.scope, self._network)
+        return [self._send(peer, peer.request, frame)]
+
+    def _on_scoped(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
+        peer.scope, peer.heeds = decode_scoped(raw, self._network), True
+        return self._catch_up(peer, now_ms)
+
+    def _holds(self, peer: PeerProgress) -> Scope:
+        """Return what a peer holds as it says: in its answer to our scope, or by its own."""
+        return peer.scope or self._answering.scope_of(peer.id)
+
+    def _may_compare(self, peer: PeerProgress) -> bool:
+        """Whether both would compare the same part: all that is wanted here, and nothing else."""
+        is_ours = self._partial.scope.is_all or bool(peer.heeds)
+        return is_ours and self._partial.is_held_by(self._holds(peer))
+
     def _compare(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Ask what a peer holds that we lack, and not for all that arrived there.
 
@@ -278,6 +321,7 @@ class SyncMachine:
         stream = blake3(self._nonce_count.to_bytes(8, "big"), key=self._secret)
         peer.comparison = Comparison(stream.digest(NONCE_BYTES), self._network)
         peer.compare_due_ms = now_ms + self._jittered(self._limits.compare_ms)
+        peer.comparison_until_ms = now_ms + self._limits.comparison_ms
         peer.phase = Phase.COMPARING
         peer.request = self._new_request()
         frame = encode_request(peer.comparison.ask(), self._network)
@@ -286,8 +330,11 @@ class SyncMachine:
     def _on_compared(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
         comparison = peer.comparison
         assert comparison is not None
-        request, items = comparison.answered(raw, self._replica.ids)
-        accepted = self._replica.accept(items, source=peer.id, now_ms=now_ms)
+        if now_ms >= peer.comparison_until_ms:
+            raise TooDifferent  # who tells little at a time keeps nobody else from being compared
+        request, items = comparison.answered(raw, self._replica.ids_in(self._partial.scope))
+        wanted = self._partial.wanted(items)
+        accepted = self._replica.accept(wanted, source=peer.id, now_ms=now_ms)
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned or self._peers.get(peer.id) is not peer:
             return effects
@@ -309,6 +356,12 @@ class SyncMachine:
             peer.cursor = cursor
             peer.last_n = cursor.n
         return effects + self._next_page(peer, now_ms, done=True, is_new=False)
+
+    def _ask_again(self, peer: PeerProgress, request: RequestFrame) -> list[Effect]:
+        """Ask a peer what it refused to be asked a second ago."""
+        peer.again, peer.phase = None, Phase.COMPARING
+        peer.request = self._new_request()
+        return [self._send(peer, peer.request, encode_request(request, self._network))]
 
     def _read_on(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Read a peer's store by cursor: comparing has not told what is missing."""
@@ -355,6 +408,8 @@ class SyncMachine:
                 peer.fetch = 0
                 return self._on_fetched(peer, event.raw, now_ms)
             peer.request = 0
+            if peer.phase is Phase.SCOPE:
+                return self._on_scoped(peer, event.raw, now_ms)
             if peer.comparison is not None:
                 return self._on_compared(peer, event.raw, now_ms)
             return self._on_page(peer, event.raw, now_ms)
@@ -372,7 +427,8 @@ class SyncMachine:
         after_n = peer.cursor.n if page.epoch == peer.cursor.epoch else 0
         is_whole = peer.phase is Phase.ITEMS
         count = len(page.items) + len(page.ids)
-        if page.next_n - after_n < count or not (count or page.done):
+        is_idle = not (count or page.done)
+        if page.next_n - after_n < count or (is_idle and not self._may_be_empty(page, after_n)):
             raise MalformedBytes(f"{count} arrivals after {after_n} that end at {page.next_n}")
         if page.items if not is_whole else page.ids:
             raise MalformedBytes("a page of the other mode than was asked for")
@@ -403,7 +459,10 @@ class SyncMachine:
     def _on_items(self, peer: PeerProgress, page: CaughtUp, now_ms: int) -> list[Effect]:
         cursor = Cursor(page.epoch, page.next_n)
         accepted = self._replica.accept(
-            page.items, source=peer.id, now_ms=now_ms, cursors=self._moved(peer, cursor)
+            self._partial.wanted(page.items),
+            source=peer.id,
+            now_ms=now_ms,
+            cursors=self._moved(peer, cursor),
         )
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned or self._peers.get(peer.id) is not peer:
@@ -418,7 +477,7 @@ class SyncMachine:
         self, peer: PeerProgress, page: CaughtUp, cursor: Cursor, now_ms: int
     ) -> list[Effect]:
         """Fetch what a page of ids names and we lack; only then does the cursor pass it."""
-        unknown = set(page.ids) - self._replica.seen(page.ids)
+        unknown = self._unknown(page.ids)
         wanted = [id_ for id_ in page.ids if id_ in unknown]
         elsewhere = self._fetched_elsewhere(peer)
         if elsewhere.intersection(wanted) and not peer.deferred:
@@ -445,7 +504,8 @@ class SyncMachine:
         for id_ in (*got, *answer.absent):
             peer.wanted.pop(id_, None)
         peer.fetching = ()
-        accepted = self._replica.accept(answer.items, source=peer.id, now_ms=now_ms)
+        items = self._partial.wanted(answer.items)
+        accepted = self._replica.accept(items, source=peer.id, now_ms=now_ms)
         peer.page_new = peer.page_new or bool(accepted.admitted)
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned:
@@ -479,7 +539,9 @@ class SyncMachine:
             # Nothing of it was new: no hurry, and a peer that invents pages gets nowhere fast.
             return self._rest(peer, now_ms, self._limits.idle_page_ms)
         peer.synced = True
-        self._fresh_until_ms = now_ms + self._limits.fresh_ms
+        peer.heeds = peer.heeds or None  # who did not answer is told again, with the next page
+        if self._partial.is_held_by(self._holds(peer)):
+            self._fresh_until_ms = now_ms + self._limits.fresh_ms
         effects = self._rest(peer, now_ms, self._jittered(self._limits.catch_up_ms))
         return effects + self._end_bulk(peer.id, now_ms)
 
@@ -487,13 +549,20 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []
+        if event.request == peer.request and peer.comparison is not None:
+            again = peer.comparison.ask_again()
+            if again is not None and now_ms < peer.comparison_until_ms:
+                peer.request, peer.again = 0, again
+                return self._rest(peer, now_ms, self._jittered(AGAIN_MS))
         return self._give_up(peer, now_ms)
 
     def _give_up(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Forget what a peer was asked for; its cursor has not moved, so nothing is lost."""
         peer.request = peer.fetch = 0
+        if peer.phase is Phase.SCOPE:
+            peer.heeds = False  # it does not know scopes: what is not wanted is left here
         peer.fetching = ()
-        peer.arrived = peer.page = None
+        peer.arrived = peer.page = peer.again = None
         peer.wanted.clear()
         if peer.comparison is not None:
             peer.comparison, peer.unread = None, False  # it cannot, or will not: by cursor then
@@ -533,7 +602,7 @@ class SyncMachine:
         self._bulk = None
         for peer in self._peers.values():
             peer.request = peer.fetch = 0
-            peer.comparison = peer.arrived = None
+            peer.comparison = peer.arrived = peer.again = None
             peer.cursor, peer.page, peer.fetching = START, None, ()
             peer.wanted.clear()
             peer.asked.clear()
@@ -556,7 +625,14 @@ class SyncMachine:
         return [DropPeer(peer_id, reason, self._limits.ban_s), *self._on_lost(peer_id, now_ms)]
 
     def _moved(self, peer: PeerProgress, cursor: Cursor) -> dict[PeerId, Cursor]:
-        return {peer.id: cursor} if cursor != peer.cursor else {}
+        return {self._partial.cursor_name(peer.id): cursor} if cursor != peer.cursor else {}
+
+    def _may_be_empty(self, page: CaughtUp, after_n: int) -> bool:
+        """Whether a page may hold nothing: nothing that we want, of what the peer went through."""
+        return not self._partial.scope.is_all and page.next_n > after_n
+
+    def _unknown(self, ids: Sequence[ItemId]) -> set[ItemId]:
+        return self._partial.without_unwanted(set(ids) - self._replica.seen(ids))
 
     def _fetched_elsewhere(self, peer: PeerProgress) -> set[ItemId]:
         others = (other for other in self._peers.values() if other is not peer)

@@ -50,7 +50,7 @@ from node.banner import activation, banner, dialable
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.collector import settle_collector
-from node.config import Loaded, NodeSection, Settings
+from node.config import Loaded, NodeSection, Settings, scope_of
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
@@ -245,6 +245,7 @@ class Node:
             replica,
             random.Random(secrets.randbits(128)),  # noqa: S311 - jitter, not a secret
             SyncLimits(catch_up_ms=int(settings.storage.sync_interval_s * 1000)),
+            scope_of(settings),
         )
         desk = StampDesk(self.network_id, self.stamps, replica.seen)
         self.driver = Driver(machine, self.storage, self.network, self.network_id, desk)
@@ -438,6 +439,7 @@ class Node:
             docs_url=f"{self.api.url}/docs",
             peers=len(self.network.peers()),
             counts=self.catalogue.counts(),
+            partial=not scope_of(self.settings).is_all,
         )
 
     def banner(self) -> str:

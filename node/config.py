@@ -8,6 +8,7 @@ dataclasses of their own and know nothing of files.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,16 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from crdt import BODY_BYTES_MAX, BadNetwork, UserFault, parse_network
+from crdt import (
+    BODY_BYTES_MAX,
+    OWNER_COUNT_MAX,
+    AccountId,
+    BadNetwork,
+    RecordKind,
+    Scope,
+    UserFault,
+    parse_network,
+)
 
 ENVIRONMENT_PREFIX = "HANSA_"
 CONFIG_BYTES_MAX = 1 << 20
@@ -120,6 +130,38 @@ class P2pSection(_Section):
     peers can make it grow, and then it restarts."""
 
 
+class SyncSection(_Section):
+    """Which part of the catalogue this node wants of its peers."""
+
+    kinds: tuple[Literal["model", "agent"], ...] = ("model", "agent")
+    """Kinds of records to hold. All by default: who holds a part only answers for a part only."""
+    owners: tuple[str, ...] = ()
+    """Accounts (64 hex digits) whose records to hold, at most 256; what this node publishes itself
+    is always held. Empty: those of all. Accounts' own logs and receipts come in any case."""
+
+    @field_validator("kinds", "owners", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return _one_or_many(value)
+
+    @field_validator("kinds")
+    @classmethod
+    def _has_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        if not kinds:
+            raise ValueError("names no kind; name model, agent or both")
+        return kinds
+
+    @field_validator("owners")
+    @classmethod
+    def _are_accounts(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in owners:
+            if re.fullmatch("[0-9a-f]{64}", owner) is None:
+                raise ValueError(f"{owner!r} is not an account: 64 digits of 0-9 a-f")
+        if len(owners) > OWNER_COUNT_MAX:
+            raise ValueError(f"{len(owners)} accounts; at most {OWNER_COUNT_MAX}, or none for all")
+        return owners
+
+
 class PeerSection(_Section):
     """The HTTPS port for other nodes: builds and model calls."""
 
@@ -206,6 +248,7 @@ class Settings(_Section):
     node: NodeSection = Field(default_factory=NodeSection)
     api: ApiSection = Field(default_factory=ApiSection)
     p2p: P2pSection = Field(default_factory=P2pSection)
+    sync: SyncSection = Field(default_factory=SyncSection)
     peer: PeerSection = Field(default_factory=PeerSection)
     storage: StorageSection = Field(default_factory=StorageSection)
     builds: BuildsSection = Field(default_factory=BuildsSection)
@@ -286,6 +329,13 @@ class Settings(_Section):
     def operator_token_file(self) -> Path:
         """The file that holds the operator's bearer token."""
         return self.node.data_dir / "operator.token"
+
+
+def scope_of(settings: Settings) -> Scope:
+    """Return what the node wants of its peers, as the log's core takes it."""
+    kinds = frozenset(RecordKind[kind.upper()] for kind in settings.sync.kinds)
+    owners = frozenset(AccountId(bytes.fromhex(owner)) for owner in settings.sync.owners)
+    return Scope(kinds, owners or None)
 
 
 @dataclass(frozen=True, slots=True)

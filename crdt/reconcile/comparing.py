@@ -3,8 +3,9 @@
 Asking takes two exchanges, as a rule: are the digests equal, and if not, a sketch that names what
 only one side has. What only the peer has is picked by short id. At the end the digest of what we
 had, without what only we have and with what came, must be the peer's: then its store has been read
-up to the cursor that it gave. A sketch that keeps something back, or gives away something that is
-not there, does not get so far, and the store is read by cursor.
+up to the cursor that it gave. A sketch that keeps something back does not get so far, and none is
+long enough for everything: then the peer is asked for ranges (`narrowing`), which end with the same
+digest. Where that fails too, the store is read by cursor.
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ from crdt.ids import ItemId, NetworkId, PeerId
 from crdt.items import Item
 from crdt.ports import Cursor
 from crdt.reconcile.frames import (
+    AskRanges,
     AskSketch,
     Compare,
     Compared,
     Held,
+    Part,
     Pick,
     Picked,
+    Ranged,
     Sketched,
+    Take,
     decode_compared,
     decode_picked,
+    decode_ranged,
     decode_sketched,
 )
 from crdt.reconcile.idset import IdSet, Words, digest_of, id_at, merged, without
@@ -41,6 +47,9 @@ from crdt.reconcile.keys import (
     TooDifferent,
     comparison_key,
 )
+from crdt.reconcile.moments import Moment
+from crdt.reconcile.narrowing import FOUND_COUNT_MAX, Narrowing
+from crdt.reconcile.ranges import Ranges, mark_of, parts_of, taken
 from crdt.reconcile.sketches import (
     Cells,
     apart,
@@ -56,6 +65,10 @@ from crdt.reconcile.sketches import (
 
 ROUND_COUNT_MAX = 3
 """Sketches asked for in one comparison: the first has enough cells nine times in ten."""
+REFUSAL_COUNT_MAX = 10
+"""Times in a row that ranges are asked for again, a second later each: a peer has a budget."""
+DEPTH_FEW, DEPTH_MANY = 0, 2
+"""Where ranges begin: thousands of differences are in each of the first 256 anyway."""
 
 
 @dataclass(slots=True)
@@ -67,7 +80,11 @@ class Comparison:
         rows: What we held when that sketch was taken apart.
         wanted: Short ids that only the peer has, and that have not come yet.
         ours: Ids that only we have.
-        got: Ids of items that were picked.
+        got: Ids of items that have come.
+        narrowing: What is known of its ranges, once the sketch has failed.
+        moment_n: The newest arrival of the set that it tells the ranges of.
+        asked: The last request.
+        refusals: How often in a row it was not answered.
     """
 
     nonce: bytes
@@ -80,10 +97,23 @@ class Comparison:
     wanted: set[int] = field(default_factory=set[int])
     ours: list[ItemId] = field(default_factory=list[ItemId])
     got: list[ItemId] = field(default_factory=list[ItemId])
+    narrowing: Narrowing | None = None
+    moment_n: int = 0
+    asked: RequestFrame | None = None
+    refusals: int = 0
 
     def ask(self) -> Compare:
         """Return the first request."""
         return Compare(self.nonce)
+
+    def ask_again(self) -> RequestFrame | None:
+        """Return the request that was refused; None: there is no point in it.
+
+        Who has told of ranges before knows such requests, and has done enough for now.
+        """
+        self.refusals += 1
+        is_worth_it = self.moment_n and self.refusals <= REFUSAL_COUNT_MAX
+        return self.asked if is_worth_it else None
 
     def answered(self, raw: bytes, ids: IdSet) -> tuple[RequestFrame | None, tuple[Item, ...]]:
         """Return the next request, or None at the end, and the items that have come.
@@ -92,6 +122,24 @@ class Comparison:
             RemoteFault: the answer makes no sense.
             TooDifferent: the comparison has failed.
         """
+        self.refusals = 0
+        self.asked, items = self._answered(raw, ids)
+        return self.asked, items
+
+    def _answered(self, raw: bytes, ids: IdSet) -> tuple[RequestFrame | None, tuple[Item, ...]]:
+        if self.narrowing is not None:
+            return self.narrowed(raw)
+        try:
+            request, items = self._told(raw, ids)
+        except TooDifferent:
+            if self.held is None or not self._is_like(ids):
+                raise
+            return self.narrow(ids, DEPTH_MANY), ()
+        if request is None and not self.is_whole() and self._is_like(ids):
+            return self.narrow(ids, DEPTH_FEW), items
+        return request, items
+
+    def _told(self, raw: bytes, ids: IdSet) -> tuple[RequestFrame | None, tuple[Item, ...]]:
         if self.held is None:
             return self.compared(decode_compared(raw, self.network), ids), ()
         if self.rows is None:
@@ -99,6 +147,12 @@ class Comparison:
         answer = decode_picked(raw, self.network)
         self.picked(answer)
         return self.pick(), answer.items
+
+    def _is_like(self, ids: IdSet) -> bool:
+        """Whether both hold so much of the same that ranges may tell more than pages would."""
+        assert self.held is not None
+        count, theirs = len(ids.rows()), self.held.count
+        return 2 * count >= theirs > 0 and abs(count - theirs) <= FOUND_COUNT_MAX
 
     @property
     def cursor(self) -> Cursor:
@@ -178,6 +232,40 @@ class Comparison:
         self.wanted -= shorts
         self.got += ids
 
+    def narrow(self, ids: IdSet, depth: int) -> RequestFrame | None:
+        """Begin with ranges, whatever the sketch has said; what has come of it is ours now."""
+        rows = ids.rows()
+        self.rows = merged(rows, self.got) if self.got else rows
+        self.cells, self.wanted = None, set()
+        self.ours, self.got = [], []
+        self.narrowing = Narrowing(Ranges.of(self.rows), self._key, depth=depth)
+        return self.narrowing.ask(self.nonce, 0)
+
+    def narrowed(self, raw: bytes) -> tuple[RequestFrame | None, tuple[Item, ...]]:
+        """Take note of ranges or of what was taken from them; return as `answered` does."""
+        narrowing = self.narrowing
+        assert narrowing is not None
+        items: tuple[Item, ...] = ()
+        if narrowing.is_taking:
+            answer = decode_picked(raw, self.network)
+            narrowing.came([item.id for item in answer.items], answer.absent)
+            items = answer.items
+            self.got += [item.id for item in items]
+        else:
+            ranged = decode_ranged(raw, self.network)
+            self._check_moment(ranged)
+            narrowing.told(ranged.parts)
+        self.ours = narrowing.ours
+        return narrowing.ask(self.nonce, self.moment_n), items
+
+    def _check_moment(self, ranged: Ranged) -> None:
+        """Check that what a peer tells is of one set."""
+        if not ranged.parts:
+            raise TooDifferent  # it keeps that set no more
+        if self.moment_n and ranged.held != self.held:
+            raise TooDifferent
+        self.held, self.moment_n = ranged.held, ranged.held.last_n
+
     def is_whole(self) -> bool:
         """Whether what came makes our set the peer's, but for what only we have."""
         assert self.held is not None
@@ -234,10 +322,24 @@ class Answers:
             request.shorts, (int(shorts[at]) for at in places)
         )
 
-    def shorts(self, peer: PeerId, request: Pick, ids: Iterable[ItemId]) -> list[int]:
-        """Return the short ids of some ids under a comparison's key."""
+    def ranged(
+        self, peer: PeerId, request: AskRanges, moment: Moment
+    ) -> tuple[Held, list[Part], int]:
+        """Return what is held, what its ranges hold, and how many ids were hashed for that."""
         key = self._key(peer, request.nonce)
-        return [short_of(id_, key) for id_ in ids]
+        held, hashed = moment.held(key)
+        parts, more = parts_of(moment.ranges, key, request.depth, request.starts)
+        return held, parts, hashed + more
+
+    def taken(self, peer: PeerId, request: Take, held: Ranges) -> tuple[list[ItemId], list[int]]:
+        """Return the ids behind marks in ranges, and the marks behind which there is none."""
+        return taken(held, self._key(peer, request.nonce), request.depth, request.places)
+
+    def named(self, peer: PeerId, request: Pick | Take, ids: Iterable[ItemId]) -> list[int]:
+        """Return how a request named some ids: by short ids, or by marks."""
+        key = self._key(peer, request.nonce)
+        name = short_of if isinstance(request, Pick) else mark_of
+        return [name(id_, key) for id_ in ids]
 
     def _key(self, peer: PeerId, nonce: bytes) -> ComparisonKey:
         return comparison_key(self._network, nonce, self.nonce(peer, nonce))

@@ -25,12 +25,20 @@ class PeerSyncView(View):
     last_n: int
     """The peer's newest arrival, as it says."""
     synced: bool
+    partial: bool
+    """It has said that it holds some kinds or owners only: others have the rest."""
 
 
 class SyncView(View):
     """How far the node has read its peers."""
 
     items: list[PeerSyncView]
+    partial: bool
+    """This node holds `kinds` and `owners` only: what it does not show may exist elsewhere."""
+    kinds: list[str]
+    """Kinds of records that are held (`sync.kinds`)."""
+    owners: list[str]
+    """Accounts whose records are held (`sync.owners`); empty: of all."""
     pending: int
     """Items that wait for others they cite."""
     n: int
@@ -60,6 +68,8 @@ class NodeView(View):
     docs_url: str
     peers: int
     counts: dict[str, int]
+    partial: bool = False
+    """It holds some kinds or owners only: `GET /v1/sync` says which."""
 
 
 class PeerView(View):
@@ -239,10 +249,18 @@ def sync_view(status: SyncStatus) -> SyncView:
     return SyncView(
         items=[
             PeerSyncView(
-                peer=one.peer, phase=one.phase, n=one.n, last_n=one.last_n, synced=one.synced
+                peer=one.peer,
+                phase=one.phase,
+                n=one.n,
+                last_n=one.last_n,
+                synced=one.synced,
+                partial=one.partial,
             )
             for one in status.peers
         ],
+        partial=not status.scope.is_all,
+        kinds=[kind.name.lower() for kind in sorted(status.scope.kinds)],
+        owners=[owner.hex() for owner in sorted(status.scope.owners or ())],
         pending=status.pending_count,
         n=status.item_n,
     )

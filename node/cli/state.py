@@ -155,7 +155,7 @@ def _status(found: dict[str, Any]) -> RenderableType:
             "network": found["network"],
             "started": show.ago(found["started_at"], now_s=now_s),
             "peers": found["peers"],
-            "holds": f"{kinds}; {show.size(counts['bytes'])} on disk",
+            "holds": f"{kinds}; {show.size(counts['bytes'])} on disk{_partly(found)}",
             "listens": "\n".join(found["addresses"]),
             "peer port": "\n".join(found["peer_endpoints"]),
             "API": found["api_url"],
@@ -170,12 +170,29 @@ def _admission(mean_s: int | None) -> RenderableType:
     return styled(f"working for its admission{mean}; nothing is offered or paid yet", "yellow")
 
 
+def _partly(found: dict[str, Any]) -> str:
+    return "; a part only, `hansa sync status` says which" if found.get("partial") else ""
+
+
+def _held_part(found: dict[str, Any]) -> str:
+    if not found["partial"]:
+        return "everything"
+    owners = f" of {show.counted(len(found['owners']), 'account')}" if found["owners"] else ""
+    return f"only {' and '.join(f'{kind}s' for kind in found['kinds'])}{owners}"
+
+
 def _sync(found: dict[str, Any]) -> RenderableType:
     return stack(
-        sheet({"in the store": found["n"], "waiting for others": found["pending"]}),
+        sheet(
+            {
+                "in the store": found["n"],
+                "waiting for others": found["pending"],
+                "holds": _held_part(found),
+            }
+        ),
         styled("", ""),
         table(
-            ("peer", "read", "of", "phase", "in step"),
+            ("peer", "read", "of", "phase", "in step", "holds"),
             [
                 (
                     one["peer"],
@@ -183,6 +200,7 @@ def _sync(found: dict[str, Any]) -> RenderableType:
                     one["last_n"],
                     one["phase"],
                     styled("yes", "green") if one["synced"] else styled("no", "yellow"),
+                    "a part" if one["partial"] else "all",
                 )
                 for one in found["items"]
             ],

@@ -27,6 +27,7 @@ from crdt import (
     RecordId,
     RecordKind,
     Register,
+    Scope,
     Slot,
     SlotStanding,
     Written,
@@ -91,6 +92,21 @@ class MemoryStorage:
         """Return the ids of every item that is in the store or was dropped, 32 bytes each."""
         return b"".join([*self.disk.numbers, *self.disk.pruned])
 
+    def scoped_ids(self, scope: Scope) -> bytes:
+        """Return those of all ids that are in a scope."""
+        kept = [id_ for id_ in self.disk.numbers if self._is_in(id_, scope)]
+        records = self.disk.records
+        dropped = [
+            id_
+            for id_, record in self.disk.pruned.items()
+            if scope.wants(records[record].operation)
+        ]
+        return b"".join([*kept, *dropped])
+
+    def _is_in(self, id_: ItemId, scope: Scope | None) -> bool:
+        operation = self.disk.operations.get(OperationId(id_))
+        return scope is None or operation is None or scope.wants(operation)
+
     def operations(self, ids: Collection[OperationId]) -> dict[OperationId, Operation]:
         """Return those of `ids` that are operations in the store."""
         return {id_: self.disk.operations[id_] for id_ in ids if id_ in self.disk.operations}
@@ -148,7 +164,7 @@ class MemoryStorage:
             found[id_] = item.raw
         return found
 
-    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
+    def items_after(self, n: int, *, bytes_max: int, scope: Scope | None = None) -> LogPage:
         """Return whole items that arrived after `n`: at least one if there is one."""
         ids: list[ItemId] = []
         raws: list[bytes] = []
@@ -156,6 +172,9 @@ class MemoryStorage:
         next_n = n
         for number in sorted(number for number in self.disk.items if number > n):
             item = self.disk.items[number]
+            if not self._is_in(item.id, scope):
+                next_n = number
+                continue
             size += len(item.raw)
             if raws and size > bytes_max:
                 break
@@ -166,12 +185,13 @@ class MemoryStorage:
             next_n = max(n, self.disk.last_n)  # what comes last may have been dropped
         return LogPage(tuple(ids), tuple(raws), next_n, next_n >= self.disk.last_n)
 
-    def ids_after(self, n: int, *, count_max: int) -> LogPage:
+    def ids_after(self, n: int, *, count_max: int, scope: Scope | None = None) -> LogPage:
         """Return only the ids of what arrived after `n`."""
         numbers = sorted(number for number in self.disk.items if number > n)[:count_max]
         is_all = len(numbers) < count_max
         next_n = max(n, self.disk.last_n) if is_all else numbers[-1]
-        ids = tuple(self.disk.items[number].id for number in numbers)
+        found = (self.disk.items[number].id for number in numbers)
+        ids = tuple(id_ for id_ in found if self._is_in(id_, scope))
         return LogPage(ids, (), next_n, next_n >= self.disk.last_n)
 
     def commit(self, commit: Commit) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from crdt import (
     LOCAL,
+    AccountId,
     BodyRules,
     Capability,
     Commit,
@@ -19,7 +20,9 @@ from crdt import (
     ItemId,
     OperationId,
     PeerId,
+    RecordKind,
     Replica,
+    Scope,
     Storage,
     make_entry,
 )
@@ -302,3 +305,64 @@ def test_the_state_of_a_record_by_ids(store: Store) -> None:
     register = store.reader.register(ANN.record())
     assert register is not None
     assert register.facts == register.heads == (put.id,)
+
+
+def in_pages(store: Store, scope: Scope) -> tuple[set[bytes], set[bytes]]:
+    """Return what pages of items, and of ids, hold of a scope."""
+    items: set[bytes] = set()
+    ids: set[bytes] = set()
+    n = 0
+    while True:
+        page = store.storage.items_after(n, bytes_max=1000, scope=scope)
+        assert page.next_n > n or page.done
+        assert len(page.ids) == len(page.raws)
+        items |= set(page.ids)
+        n = page.next_n
+        if page.done:
+            break
+    n = 0
+    while True:
+        page = store.storage.ids_after(n, count_max=3, scope=scope)
+        assert len(page.ids) <= 3
+        ids |= set(page.ids)
+        n = page.next_n
+        if page.done:
+            return items, ids
+
+
+def test_a_scope_is_of_kinds_and_owners_and_always_of_accounts_and_receipts(store: Store) -> None:
+    agent = RecordKind.AGENT
+    common = [ANN.genesis, BOB.genesis, make_receipt(ANN.account, b"lane", 5, key=ANN.key)]
+    models = [ANN.put(slug="m"), BOB.put(slug="m")]
+    agents = [ANN.put(slug="a", kind=agent), BOB.put(slug="a", kind=agent)]
+    store.accept(*common, *models, *agents)
+    anns = frozenset([ANN.account])
+    for scope, wanted in (
+        (Scope(), [*models, *agents]),
+        (Scope(frozenset([agent])), agents),
+        (Scope(owners=anns), [models[0], agents[0]]),
+        (Scope(frozenset([agent]), anns), [agents[0]]),
+        (Scope(owners=frozenset([AccountId(b"x" * 32)])), []),
+    ):
+        ids = {item.id for item in [*common, *wanted]}
+        assert in_pages(store, scope) == (ids, ids)
+        raw = store.storage.scoped_ids(scope)
+        found = [raw[at : at + 32] for at in range(0, len(raw), 32)]
+        assert sorted(found) == sorted(ids)
+
+
+def test_a_page_of_a_scope_that_is_not_there_goes_on_to_the_end(store: Store) -> None:
+    store.accept(ANN.genesis, *(ANN.put(slug=f"s{number}") for number in range(20)))
+    page = store.storage.items_after(1, bytes_max=MIB, scope=Scope(frozenset([RecordKind.AGENT])))
+    assert (page.raws, page.next_n, page.done) == ((), 21, True)
+    page = store.storage.ids_after(1, count_max=5, scope=Scope(frozenset([RecordKind.AGENT])))
+    assert (page.ids, page.next_n, page.done) == ((), 6, False)
+
+
+def test_what_was_dropped_is_in_the_scope_that_it_was_in(store: Store) -> None:
+    put = ANN.put()
+    store.accept(ANN.genesis, put, ANN.put(b"next", cites=(put,)))
+    store.storage.prune(ANN.record(), [OperationId(put.id)])
+    models, agents = Scope(frozenset([RecordKind.MODEL])), Scope(frozenset([RecordKind.AGENT]))
+    assert len(store.storage.scoped_ids(models)) == 3 * 32
+    assert store.storage.scoped_ids(agents) == ANN.genesis.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from crdt import (
     AnswerReceived,
     Changed,
+    Cursor,
     DropPeer,
     Effect,
     Gossip,
@@ -50,7 +52,15 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.outbox import FRAME_BURST, ITEM_BYTES_MAX, Outbox
-from crdt.reconcile.frames import Compare
+from crdt.reconcile.frames import (
+    AskRanges,
+    Compare,
+    Take,
+    decode_ranged,
+    decode_sketched,
+    encode_ranged,
+    encode_sketched,
+)
 from node.storage.memory import MemoryDisk, MemoryStorage
 from tests.crdt.replicas import PEER, new_replica
 from tests.writers import NETWORK, Writer
@@ -77,6 +87,22 @@ class Bench:
 
     def answer(self, request: SendRequest, raw: bytes) -> list[Effect]:
         return self(AnswerReceived(request.peer, request.request, raw))
+
+
+class Side:
+    """A peer, which answers as a machine does."""
+
+    def __init__(self, items: list[Item]) -> None:
+        self.disk = MemoryDisk(EPOCH)
+        self.machine = SyncMachine(new_replica(self.disk), random.Random(2))
+        self.machine.handle(LocalItems(1, tuple(items)), now_ms=0)
+        self.machine.handle(PeerConnected(OTHER), now_ms=0)
+
+    def answer(self, request: SendRequest) -> bytes:
+        effects = self.machine.handle(RequestReceived(OTHER, 1, request.raw), now_ms=1_000)
+        raw = only(effects, Reply).raw
+        assert raw is not None
+        return raw
 
 
 def only(effects: list[Effect], kind: type[T]) -> T:
@@ -443,3 +469,73 @@ def test_a_proof_that_is_due_waits_for_nothing_and_stops_nothing() -> None:
     bench.now_ms += 5_000
     again = only(bench(Heartbeat()), SendRequest)
     assert asked(again) == CatchUp(EPOCH, 1, CatchUpMode.IDS)
+
+
+def narrowing(bench: Bench) -> tuple[SendRequest, Side]:
+    """Have a machine compare with a peer whose sketch is empty; return its wish for ranges."""
+    items = [ANN.genesis, *(ANN.put(b"%d" % n, slug=f"s{n}") for n in range(60))]
+    bench(LocalItems(1, tuple(items)))
+    side = Side(items[:1] + [ANN.put(b"theirs %d" % n, slug=f"t{n}") for n in range(60)])
+    ask = bench.connect()
+    ask = only(bench.answer(ask, side.answer(ask)), SendRequest)
+    sketched = decode_sketched(side.answer(ask), NETWORK)
+    empty = encode_sketched(sketched.held, bytes(len(sketched.cells)), NETWORK)
+    return only(bench.answer(ask, empty), SendRequest), side
+
+
+def test_when_a_sketch_keeps_something_back_ranges_are_asked_for_to_the_end() -> None:
+    bench = Bench()
+    ask, side = narrowing(bench)
+    tags = []
+    while True:
+        tags.append(type(decode_request(ask.raw, NETWORK)))
+        sent = [one for one in bench.answer(ask, side.answer(ask)) if isinstance(one, SendRequest)]
+        if not sent:
+            break
+        (ask,) = sent
+    assert tags == [AskRanges, AskRanges, Take]
+    assert side.disk.operations.keys() <= bench.disk.operations.keys()
+    assert bench.disk.cursors[PEER] == Cursor(side.disk.epoch, 61)
+
+
+def test_who_has_done_enough_for_now_is_asked_the_same_ranges_a_second_later() -> None:
+    bench = Bench()
+    first, side = narrowing(bench)
+    second = only(bench.answer(first, side.answer(first)), SendRequest)
+    for _ in range(10):
+        bench(RequestFailed(PEER, second.request, "refused"))
+        assert not [one for one in bench(Heartbeat()) if isinstance(one, SendRequest)]
+        bench.now_ms += 1_300
+        again = only(bench(Heartbeat()), SendRequest)
+        assert again.raw == second.raw
+        assert again.request != second.request
+        second = again
+    bench(RequestFailed(PEER, second.request, "refused"))
+    bench.now_ms += 40_000
+    assert asked(only(bench(Heartbeat()), SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+
+
+def test_who_does_not_know_of_ranges_is_not_asked_for_them_again() -> None:
+    bench = Bench()
+    first, _ = narrowing(bench)
+    bench(RequestFailed(PEER, first.request, "refused"))
+    bench.now_ms += 3_000
+    assert asked(only(bench(Heartbeat()), SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+
+
+def test_a_comparison_that_takes_too_long_is_given_up() -> None:
+    bench = Bench()
+    first, side = narrowing(bench)
+    bench.now_ms += 120_000
+    effects = bench.answer(first, side.answer(first))
+    assert asked(only(effects, SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+
+
+def test_ranges_of_two_sets_are_not_put_together() -> None:
+    bench = Bench()
+    first, side = narrowing(bench)
+    second = only(bench.answer(first, side.answer(first)), SendRequest)
+    told = decode_ranged(side.answer(second), NETWORK)
+    other = replace(told.held, last_n=told.held.last_n + 1)
+    effects = bench.answer(second, encode_ranged(other, told.parts, NETWORK))
+    assert asked(only(effects, SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)

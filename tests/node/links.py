@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crdt import (
+    EVERYTHING,
     NetworkId,
     PeerId,
     RemoteFault,
     Replica,
+    Scope,
     StampJudge,
     SyncLimits,
     SyncMachine,
@@ -133,6 +135,7 @@ async def running(
     gossips: bool = True,
     searches: bool = False,
     rule: WorkRule | None = None,
+    scope: Scope = EVERYTHING,
 ) -> AsyncIterator[Running]:
     """Run a node's log from a folder until the block ends; with a rule, accounts take work."""
     peer = PeerId(name)
@@ -142,7 +145,7 @@ async def running(
     stamps = StampJudge(NETWORK, rule)
     replica = Replica(NETWORK, storage, AnyBody(), LaneReceipts(), stamps)
     limits = SyncLimits(catch_up_ms=200, retry_ms=20)
-    machine = SyncMachine(replica, random.Random(1), limits)
+    machine = SyncMachine(replica, random.Random(1), limits, scope)
     link = Link(peer, drivers, gossips=gossips)
     desk = StampDesk(NETWORK, stamps, replica.seen)
     driver = Driver(machine, storage if searches else NoProjection(), link, NETWORK, desk)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import BadSettings, Settings, load_settings
+from node.config import BadSettings, Settings, load_settings, scope_of
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path):
@@ -27,6 +27,15 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path):
     assert origins["node.network"] == "environment HANSA_NODE__NETWORK"
     assert origins["log.level"] == f"file {file}"
     assert origins["peer.port"] == "default"
+
+
+def test_what_is_wanted_is_all_or_what_is_named():
+    assert scope_of(load_settings().settings).is_all
+    owner = "ab" * 32
+    loaded = load_settings(None, [f"sync.owners={owner}", "sync.kinds=agent"])
+    scope = scope_of(loaded.settings)
+    assert [kind.name for kind in scope.kinds] == ["AGENT"]
+    assert [one.hex() for one in scope.owners or ()] == [owner]
 
 
 def test_every_setting_says_what_it_is_and_why():
@@ -54,6 +63,9 @@ def test_lists_and_nothing_are_read_from_text():
         ("api.port", "section.key=value"),
         ("nothing.here=1", "there is no setting 'nothing.here'"),
         ("engines.device=tpu", "'auto', 'cpu' or 'cuda'"),
+        ("sync.kinds=dataset", "'model' or 'agent'"),
+        ("sync.kinds=", "name model, agent or both"),
+        ("sync.owners=ann", "'ann' is not an account: 64 digits"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_a_way_out(flag, said):

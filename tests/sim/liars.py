@@ -13,7 +13,19 @@ from crdt.frames import (
     encode_fetched,
 )
 from crdt.ids import ItemId
-from crdt.reconcile.frames import decode_picked, decode_sketched, encode_picked, encode_sketched
+from crdt.reconcile.frames import (
+    Hashed,
+    Held,
+    Listed,
+    Part,
+    Ranged,
+    decode_picked,
+    decode_ranged,
+    decode_sketched,
+    encode_picked,
+    encode_ranged,
+    encode_sketched,
+)
 from crdt.wire import decode
 from tests.sim.mutations import mutated_frame
 from tests.writers import NETWORK, Writer
@@ -136,8 +148,8 @@ def says_half(raw: bytes, rng: random.Random) -> bytes:
 
 
 def is_comparison(raw: bytes) -> bool:
-    """Whether an answer is one of the three about what is held."""
-    return decode(raw, bytes_max=2**20)[0] in {"compared", "sketched", "picked"}
+    """Whether an answer is one of the four about what is held."""
+    return decode(raw, bytes_max=2**20)[0] in {"compared", "sketched", "ranged", "picked"}
 
 
 def sketches_noise(raw: bytes, rng: random.Random) -> bytes:
@@ -176,8 +188,62 @@ def gives_something_else(raw: bytes, rng: random.Random) -> bytes:
     return encode_picked([Writer(f"eve{rng.random()}").genesis.raw], [], NETWORK)
 
 
+def _ranges_told(raw: bytes, rng: random.Random) -> Ranged | bytes:
+    """Return what is told of ranges; or another answer, with a sketch that makes them needed."""
+    try:
+        return decode_ranged(raw, NETWORK)
+    except MalformedBytes:
+        return sketches_less(raw, rng)
+
+
+def cuts_for_ever(raw: bytes, rng: random.Random) -> bytes:
+    """Says of every range that it is large and other than ours."""
+    told = _ranges_told(raw, rng)
+    if isinstance(told, bytes):
+        return told
+    parts = [Hashed(tuple(rng.randbytes(8) for _ in range(16))) for _ in told.parts]
+    return encode_ranged(told.held, parts, NETWORK)
+
+
+def lists_what_is_not_there(raw: bytes, rng: random.Random) -> bytes:
+    """Lists marks of nothing in every range."""
+    told = _ranges_told(raw, rng)
+    if isinstance(told, bytes):
+        return told
+    parts = [Listed(tuple(sorted({rng.randrange(2**64), 7}))) for _ in told.parts]
+    return encode_ranged(told.held, parts, NETWORK)
+
+
+def keeps_ranges_back(raw: bytes, rng: random.Random) -> bytes:
+    """Says of every range that it is empty, under the digest of everything."""
+    told = _ranges_told(raw, rng)
+    if isinstance(told, bytes):
+        return told
+    return encode_ranged(told.held, [Listed(())] * len(told.parts), NETWORK)
+
+
+def mixes_ranges_up(raw: bytes, rng: random.Random) -> bytes:
+    """Tells of ranges in another order, of too few, of too many, or of another set each time."""
+    told = _ranges_told(raw, rng)
+    if isinstance(told, bytes):
+        return told
+    parts: list[Part] = list(told.parts)
+    held = told.held
+    match rng.randrange(4):
+        case 0:
+            rng.shuffle(parts)
+        case 1:
+            del parts[rng.randrange(len(parts) or 1) :]
+        case 2:
+            parts += parts[:1]
+        case _:
+            held = Held(held.epoch, held.last_n + rng.randrange(9), held.count, held.digest)
+    return encode_ranged(held, parts[:1024], NETWORK)
+
+
+RANGE_LIARS = (cuts_for_ever, lists_what_is_not_there, keeps_ranges_back, mixes_ranges_up)
 LIARS = (
-    sketches_noise, sketches_less, gives_nothing_away, gives_something_else,
+    *RANGE_LIARS, sketches_noise, sketches_less, gives_nothing_away, gives_something_else,
     garbage, flips_a_byte, truncates, hides_everything, invents_ids, forges_items,
     lies_in_a_field, withholds_causes, says_half,
 )  # fmt: skip

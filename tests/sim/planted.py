@@ -23,6 +23,8 @@ import crdt.causes
 import crdt.entries
 import crdt.items
 import crdt.operations
+import crdt.reconcile.comparing
+import crdt.reconcile.narrowing
 import crdt.registers
 import crdt.replica
 import crdt.resolution
@@ -33,6 +35,7 @@ import node.storage.cards
 from crdt.accounts import Account, Grant, Standing
 from crdt.entries import EntryType
 from crdt.operations import ERA_FIRST, Operation, OperationType
+from crdt.reconcile.frames import Listed
 from crdt.registers import Heads, follow
 from crdt.replica import _Batch
 from crdt.vouching import Vouching, past_of
@@ -632,4 +635,35 @@ def cursors_moved_on_a_failed_commit() -> Iterator[None]:
             raise
 
     with swapped((crdt.sync.SyncMachine, "_on_items", on_items)):
+        yield
+
+
+@_bug(
+    "what a sketch has named is proven by the digest, or ranges are asked for",
+    steps={scenario.store_copied: 40, scenario.creators_write: 20, scenario.cut: 10},
+    node_count=2,
+)
+def sketches_believed() -> Iterator[None]:
+    with swapped((crdt.reconcile.comparing.Comparison, "is_whole", lambda _self: True)):
+        yield
+
+
+@_bug(
+    "every id that a range lists is compared (the digest would tell: it is silenced, too)",
+    steps={scenario.store_copied: 40, scenario.creators_write: 20, scenario.cut: 10},
+    node_count=2,
+)
+def listed_ids_overlooked() -> Iterator[None]:
+    comparison, narrowing = crdt.reconcile.comparing.Comparison, crdt.reconcile.narrowing.Narrowing
+    honest, is_whole = narrowing.told, comparison.is_whole
+
+    def told(self: Any, parts: Any) -> None:
+        honest(
+            self, [Listed(part.marks[1:]) if isinstance(part, Listed) else part for part in parts]
+        )
+
+    def silenced(self: Any) -> bool:
+        return bool(self.narrowing) or is_whole(self)
+
+    with swapped((narrowing, "told", told), (comparison, "is_whole", silenced)):
         yield

@@ -60,6 +60,7 @@ class Options:
     liars: Mapping[PeerId, str]
     clocks: Mapping[PeerId, tuple[float, int]]
     pruning: tuple[PeerId, ...]
+    censoring: tuple[PeerId, ...]
 
 
 @dataclass(frozen=True)
@@ -260,12 +261,16 @@ def _drawn(swarm: Swarm) -> Options:
         if rng.random() < 0.5:
             clock = Clock(rng.uniform(0.9, 1.1), rng.choice((0, 5_000, 86_400_000)))
             swarm.nodes[name].clock = clock
+    censoring = tuple(name for name in sorted(swarm.nodes) if rng.random() < 0.5)
+    for name in censoring:
+        swarm.nodes[name].censors = True  # from its next start on
     pruning = tuple(name for name in others if name not in liars and rng.random() < 0.4)
     return Options(
         swarm.weather,
         {name: liar.__name__ for name, liar in liars.items()},
         {name: (swarm.nodes[name].clock.rate, swarm.nodes[name].clock.ahead_ms) for name in others},
         pruning[: len(others) // 2],
+        censoring,
     )
 
 
@@ -322,6 +327,11 @@ def crash(life: Living) -> None:
 def restart(life: Living) -> None:
     for name in sorted(set(life.swarm.nodes) - set(life.up)):
         life.swarm.start(name)
+
+
+def store_copied(life: Living) -> None:
+    """A node comes back with a copy of its store, which everybody is then compared with."""
+    life.swarm.copy_store(life.some_node())
 
 
 def cut(life: Living) -> None:
@@ -428,6 +438,6 @@ def time_passes(life: Living) -> None:
 
 STEPS: Mapping[Step, int] = {
     creators_write: 15, world_moves: 28, editors_edit: 14, crash: 5, restart: 7, cut: 4,
-    cut_one_way: 3, disk_full: 3, die_while_writing: 4, clock_jumps: 2, prune: 4,
+    cut_one_way: 3, disk_full: 3, die_while_writing: 4, store_copied: 2, clock_jumps: 2, prune: 4,
     lie_in_a_field: 3, flood: 1, blame_an_honest_peer: 1, time_passes: 8,
 }  # fmt: skip

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from crdt import (
+    EVERYTHING,
     AnswerReceived,
     DropPeer,
     Effect,
@@ -33,6 +34,7 @@ from crdt import (
     Reply,
     RequestFailed,
     RequestReceived,
+    Scope,
     SendRequest,
     Settled,
     SyncLimits,
@@ -43,6 +45,8 @@ from crdt import (
     check_gossip,
     sha3,
 )
+from crdt.reconcile.frames import AskSketch, Held, Sketched
+from crdt.reconcile.idset import Words
 from node.storage.memory import MemoryDisk
 from tests.sim.disks import Fate, Killed, SimStorage
 from tests.writers import NETWORK, AnyBody, LaneReceipts
@@ -85,6 +89,8 @@ class SimNode:
     Attributes:
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
+        scope: What it wants of the others, from its next start on.
+        censors: Its sketches leave out half of what it has, whoever asks; only ranges tell.
     """
 
     name: PeerId
@@ -93,6 +99,8 @@ class SimNode:
     liar: Liar | None = None
     clock: Clock = field(default_factory=Clock)
     fate: Fate = field(default_factory=Fate)
+    scope: Scope = EVERYTHING
+    censors: bool = False
     dropped: set[bytes] = field(default_factory=set)
     acknowledged: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
@@ -107,6 +115,18 @@ class SimNode:
     @property
     def is_honest(self) -> bool:
         return self.liar is None
+
+
+def censor_sketches(machine: SyncMachine) -> None:
+    """Have a machine make its sketches of half of its ids, under the digest of all of them."""
+    answers = machine._answering._answers
+    honest = answers.sketch
+
+    def half(peer: PeerId, request: AskSketch, held: Held, rows: Words) -> Sketched:
+        digested = honest(peer, request, held, rows).held
+        return Sketched(digested, honest(peer, request, held, rows[rows[:, 0] % 2 == 0]).cells)
+
+    vars(answers)["sketch"] = half
 
 
 class Swarm:
@@ -140,11 +160,11 @@ class Swarm:
 
     # -- what a test does
 
-    def add_node(self) -> PeerId:
+    def add_node(self, scope: Scope = EVERYTHING) -> PeerId:
         """Start one more node, connected to all that are up."""
         name = PeerId(f"n{len(self.nodes)}")
         epoch = sha3(f"{name} {self.rng.random()}".encode())[:16]
-        self.nodes[name] = SimNode(name, MemoryDisk(epoch))
+        self.nodes[name] = SimNode(name, MemoryDisk(epoch), scope=scope)
         self.start(name)
         return name
 
@@ -154,7 +174,9 @@ class Swarm:
         assert node.machine is None
         replica = Replica(NETWORK, node.storage, AnyBody(), LaneReceipts())
         rng = random.Random(self.rng.random())
-        node.machine = SyncMachine(replica, rng, self.limits)
+        node.machine = SyncMachine(replica, rng, self.limits, node.scope)
+        if node.censors:
+            censor_sketches(node.machine)
         node.incarnation += 1
         node.seen.clear()
         self._handle(node, Heartbeat())
@@ -169,6 +191,14 @@ class Swarm:
         node.wake_ms = None
         for link in sorted(tuple(sorted(link)) for link in self._links if name in link):
             self._disconnect(*link)
+
+    def copy_store(self, name: PeerId) -> None:
+        """Start a node from a copy of its disk: of another epoch, so nobody's cursor holds."""
+        node = self.nodes[name]
+        if node.machine is not None:
+            self.crash(name)
+        node.disk.epoch = sha3(f"copy {self.rng.random()}".encode())[:16]
+        self.start(name)
 
     def cut(self, one: PeerId, other: PeerId) -> None:
         """Part two nodes until `heal`."""

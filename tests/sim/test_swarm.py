@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from crdt import Cursor, Item, PeerId, RemoteFault, encode, unpack_item
+import crdt.reconcile.comparing
+import crdt.reconcile.sketches
+from crdt import Cursor, Item, PeerId, RemoteFault, Scope, encode, unpack_item
 from crdt.answering import Answering
 from crdt.frames import CatchUp
 from tests.crdt.replicas import accept, new_replica
@@ -20,14 +23,15 @@ from tests.sim import worlds
 from tests.sim.checkers import Watch, check_agreement, check_safety, views
 from tests.sim.disks import Torn, copy_of
 from tests.sim.independent import Violation
-from tests.sim.liars import LIARS
+from tests.sim.liars import LIARS, RANGE_LIARS
 from tests.sim.mutations import mutated_item
-from tests.sim.scenario import live, prune
+from tests.sim.scenario import live, prune, store_copied
 from tests.sim.swarm import Clock, Swarm, Weather
 from tests.writers import NETWORK, Writer
 
 N0, N1, N2 = PeerId("n0"), PeerId("n1"), PeerId("n2")
 ANN = Writer("ann")
+N1_EPOCH = b"of n1 and no one"
 ERAS = {worlds.put: 30, worlds.checkpoint: 40, worlds.rotate: 40}
 """Moves that make eras, and end them."""
 
@@ -367,9 +371,9 @@ def test_a_copied_store_is_compared_and_not_read_again(monkeypatch: pytest.Monke
     pages: list[int] = []
     honest = Answering._page
 
-    def counted(self: Answering, request: CatchUp) -> bytes:
+    def counted(self: Answering, request: CatchUp, scope: Scope) -> bytes:
         pages.append(request.after_n)
-        return honest(self, request)
+        return honest(self, request, scope)
 
     swarm = Swarm(3, 2)
     items = chain(300)
@@ -388,6 +392,112 @@ def test_a_copied_store_is_compared_and_not_read_again(monkeypatch: pytest.Monke
     # The one page that showed the new epoch, and those that follow once a cursor is known.
     assert all(n == 0 or n >= 290 for n in pages)
     assert pages.count(0) <= 1
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What stores of another epoch than N1's were asked for: "page", "ranges" or "take"."""
+    made: list[str] = []
+    for method, name in (("_page", "page"), ("_ranged", "ranges"), ("_taken", "take")):
+        honest = getattr(Answering, method)
+
+        def noted(self: Answering, *given: Any, honest: Any = honest, name: str = name) -> Any:
+            if self._replica.storage.epoch != N1_EPOCH:
+                made.append(name)
+            return honest(self, *given)
+
+        monkeypatch.setattr(Answering, method, noted)
+    return made
+
+
+def parted_and_copied(swarm: Swarm, *, shared: int, apart: int) -> None:
+    """Let two nodes hold much of the same, each something of its own, and N1 have no cursor."""
+    items, ben = chain(shared + apart), Writer("ben")
+    swarm.publish(N0, items[:shared])
+    swarm.run(60_000)
+    swarm.cut(N0, N1)
+    swarm.publish(N0, items[shared:])
+    swarm.publish(N1, [ben.genesis, *(ben.put(b"%d" % n, slug=f"s{n}") for n in range(apart))])
+    swarm.run(5_000)
+    swarm.crash(N1)
+    swarm.nodes[N1].disk.epoch = N1_EPOCH
+    swarm.nodes[N1].disk.cursors.clear()  # as when N0 is new to it
+    swarm.start(N1)
+    swarm.copy_store(N0)
+
+
+def test_what_a_sketch_keeps_back_is_found_by_ranges(requests: list[str]) -> None:
+    swarm = Swarm(5, 2)
+    swarm.nodes[N0].censors = True
+    parted_and_copied(swarm, shared=300, apart=90)
+    requests.clear()
+    swarm.heal()
+    swarm.run(10_000)
+    check_agreement(swarm)
+    assert requests.count("ranges") >= 2
+    assert "take" in requests
+    # N1 reads on from where the ranges ended; N0, whose cursor holds, from where it was.
+    there = swarm.nodes[N1].disk.cursors[N0]
+    assert (there.epoch, there.n) == (swarm.nodes[N0].disk.epoch, swarm.nodes[N0].disk.last_n)
+    assert not swarm.dropped
+
+
+def test_what_is_too_much_for_a_sketch_is_found_by_ranges(
+    requests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crdt.reconcile.comparing, "CELL_COUNT_MAX", 64)
+    monkeypatch.setattr(crdt.reconcile.sketches, "CELL_COUNT_MAX", 64)
+    swarm = Swarm(6, 2)
+    parted_and_copied(swarm, shared=300, apart=90)
+    requests.clear()
+    swarm.heal()
+    swarm.run(10_000)
+    check_agreement(swarm)
+    assert {"ranges", "take"} <= set(requests)
+    assert swarm.nodes[N1].disk.cursors[N0].n == swarm.nodes[N0].disk.last_n
+
+
+@pytest.mark.parametrize("liar", RANGE_LIARS, ids=lambda liar: liar.__name__)
+def test_who_lies_about_ranges_is_read_by_cursor(
+    liar: Callable[..., bytes], requests: list[str]
+) -> None:
+    """A lie about ranges costs what the liar tells, and nothing of what its pages do."""
+    swarm = Swarm(7, 2)
+    parted_and_copied(swarm, shared=300, apart=90)
+    swarm.nodes[N0].liar = liar
+    requests.clear()
+    swarm.heal()
+    swarm.run(10_000)
+    assert "ranges" in requests
+    held, known = swarm.nodes[N1].disk, {item.id for item in swarm.acknowledged}
+    assert known <= held.operations.keys() | held.entries.keys()
+    assert requests.count("ranges") < 40
+
+
+def test_a_store_that_is_written_to_all_the_while_is_compared_to_the_end(
+    requests: list[str],
+) -> None:
+    swarm = Swarm(8, 2, weather=Weather(delay_ms=(200, 400)))
+    swarm.nodes[N0].censors = True
+    parted_and_copied(swarm, shared=300, apart=90)
+    requests.clear()
+    swarm.heal()
+    swarm.weather = Weather(delay_ms=(200, 400))
+    carla = Writer("carla")
+    swarm.publish(N0, [carla.genesis])
+    for number in range(60):
+        swarm.publish(N0, [carla.put(b"%d" % number, slug=f"c{number}")])
+        swarm.run(100)
+    assert requests.count("ranges") >= 3
+    assert "take" in requests
+    assert "page" not in requests, "the ranges came to their end"
+    swarm.run(60_000)
+    check_agreement(swarm)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_lives_with_copied_stores_end_in_agreement(seed: int) -> None:
+    live(seed, 4, 40, more_steps={store_copied: 12})
 
 
 def test_what_a_cursor_has_passed_by_is_found_by_the_proof() -> None:

@@ -55,20 +55,27 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.reconcile.frames import (
+    AskRanges,
     AskSketch,
     Compare,
     Held,
     Pick,
+    Take,
     decode_compared,
     decode_picked,
+    decode_ranged,
     decode_sketched,
     encode_compared,
     encode_picked,
+    encode_ranged,
     encode_sketched,
 )
 from crdt.reconcile.idset import IdSet
 from crdt.reconcile.keys import comparison_key
+from crdt.reconcile.narrowing import Narrowing
+from crdt.reconcile.ranges import Ranges, all_starts, parts_of
 from crdt.reconcile.sketches import apart, shorts_of, sketch, unpack_cells
+from crdt.scopes import Scope, decode_scoped, encode_scoped
 from inference import check_advert
 from node.api.account_views import ItemsRequest
 from node.api.accounts import _items
@@ -121,6 +128,7 @@ from tests.royalties.parties import EPOCH, call, lane, order, ticket
 from tests.wire.town import Town
 from tests.writers import NETWORK, NOW_S, key_of
 
+SCOPE = Scope(frozenset([RecordKind.AGENT]), frozenset([AccountId(b"a" * 32)]))
 COMPARISON = comparison_key(NETWORK, b"n" * 16, b"m" * 16)
 TABLE = encode_table([(5, bytes(32))])
 
@@ -211,6 +219,9 @@ def _frames(town: Town) -> list[Decoder]:
                 encode_request(AskSketch(b"n" * 16, b"s" * 128), NETWORK),
                 encode_request(AskSketch(b"n" * 16, b"", 20, 38), NETWORK),
                 encode_request(Pick(b"n" * 16, (7, 2**63)), NETWORK),
+                encode_request(SCOPE, NETWORK),
+                encode_request(AskRanges(b"n" * 16, 90, 1, (0, 0xF << 60)), NETWORK),
+                encode_request(Take(b"n" * 16, 2, ((0xAB << 56, 7),)), NETWORK),
             ),
         ),
         Decoder(
@@ -391,11 +402,20 @@ def taken_apart(shorts: Any, raw: bytes) -> object:
     return apart(sketch(shorts, COMPARISON, len(theirs)), theirs, COMPARISON)
 
 
+def narrowed(mine: Ranges, raw: bytes) -> object:
+    """What an asker does with what it is told of ranges, and what it asks then."""
+    narrowing = Narrowing(mine, COMPARISON, depth=0)
+    narrowing.ask(b"n" * 16, 0)
+    narrowing.told(decode_ranged(raw, NETWORK).parts)
+    return narrowing.ask(b"n" * 16, 9)
+
+
 def _comparisons(town: Town) -> list[Decoder]:
     raws = [item.raw for item in town.items]
     held = Held(b"e" * 16, 99, 90, b"d" * 16)
     shorts = shorts_of(IdSet(b"".join(item.id for item in town.items)).rows(), COMPARISON)
     cells = sketch(shorts[1:], COMPARISON, 30)
+    ranges = Ranges.of(IdSet(b"".join(item.id for item in town.items)).rows())
     return [
         Decoder(
             "comparison", lambda raw: decode_compared(raw, NETWORK),
@@ -408,6 +428,17 @@ def _comparisons(town: Town) -> list[Decoder]:
         Decoder(
             "sketch's cells", lambda raw: taken_apart(shorts, raw),
             (cells.pack(), sketch(shorts[5:], COMPARISON, 30).pack()),
+        ),
+        Decoder(
+            "scope", lambda raw: decode_scoped(raw, NETWORK), (encode_scoped(SCOPE, NETWORK),),
+        ),
+        Decoder(
+            "ranges", lambda raw: decode_ranged(raw, NETWORK),
+            (encode_ranged(held, parts_of(ranges, COMPARISON, 1, all_starts(1))[0], NETWORK),),
+        ),
+        Decoder(
+            "what ranges hold", lambda raw: narrowed(ranges, raw),
+            (encode_ranged(held, parts_of(ranges, COMPARISON, 0, (0,))[0], NETWORK),),
         ),
         Decoder(
             "picked items", lambda raw: decode_picked(raw, NETWORK),
