@@ -95,6 +95,7 @@ from crdt.events import (
     Settled,
     WakeAt,
 )
+from crdt.fairness import FairQueue
 from crdt.frames import GOSSIP_BYTES_MAX, Verdict, check_gossip
 from crdt.framing import ANSWER_FRAME_BYTES_MAX
 from crdt.ids import (
@@ -111,6 +112,7 @@ from crdt.ids import (
     public_key_of,
     short,
 )
+from crdt.inbox import Inbox, claimed_account
 from crdt.items import BODY_BYTES_MAX, ITEM_BYTES_MAX, Item, ItemKind, pack_item, unpack_item
 from crdt.maxima import Slot
 from crdt.maxima import Standing as SlotStanding
@@ -183,24 +185,25 @@ __all__ = [
     "CardBody", "CardDocument", "CardDraft", "CardEngineFault", "CardFull", "CardPart",
     "CausalFault", "Cause", "Changed", "Checkpoint", "CheckpointRank", "Commit", "Concurrency",
     "Cursor", "Declined", "DropPeer", "EditTooLarge", "Effect", "Endorsement", "Entry", "EntryType",
-    "Equivocation", "Event", "Fork", "Gossip", "GossipReceived", "Grant", "HansaError", "Heartbeat",
-    "Item", "ItemId", "ItemKind", "Json", "LocalItems", "LogPage", "MalformedBytes",
-    "ManifestDigest", "MissingAccount", "MissingItems", "Network", "NetworkId", "NotAdmitted",
-    "NotAuthorised", "Operation", "OperationId", "OperationType", "Outcome", "PeerConnected",
-    "PeerId", "PeerLost", "PeerStatus", "Place", "PruneAsked", "Pruned", "PublicKey", "Rank",
-    "ReceiptRules", "RecordChange", "RecordId", "RecordKind", "Refusal", "Register", "RemoteFault",
-    "Replica", "Reply", "RequestFailed", "RequestReceived", "Resolution", "Seed", "SeedOf",
-    "SendRequest", "Settled", "Signed", "SigningKey", "Slot", "SlotStanding", "StampJudge",
-    "StampOrigin", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncStatus",
-    "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache", "Why", "WorkRule", "WorldFault",
-    "Written", "WrongNetwork", "account_of", "answered_items", "array", "audit", "card_parts",
-    "card_parts_since", "check_authority", "check_gossip", "check_stamp", "deciding_term", "decode",
-    "decode_loosely", "edit_card", "encode", "encode_checkpoint", "era_of", "field", "fixed_bytes",
-    "has_head", "head_to_cite", "id_from_hex", "is_good_stamp", "is_slug", "make_entry",
-    "make_genesis", "make_operation", "maximal", "natural", "network_id", "open_account",
-    "open_card", "open_checkpoint", "open_entry", "open_genesis", "open_operation", "pack_item",
-    "parse_entry", "parse_network", "parse_operation", "past_of", "peer_id_of", "plan_endorsement",
-    "prunable", "public_key_of", "rank_of", "record_id", "resolve", "resolved", "seal", "sha3",
-    "short", "sign_endorsement", "slug_of", "split_keep", "stamp_bytes", "stamp_challenge",
-    "stamp_of", "taken_away", "unpack_item", "verify", "verify_digest",
+    "Equivocation", "Event", "FairQueue", "Fork", "Gossip", "GossipReceived", "Grant", "HansaError",
+    "Heartbeat", "Inbox", "Item", "ItemId", "ItemKind", "Json", "LocalItems", "LogPage",
+    "MalformedBytes", "ManifestDigest", "MissingAccount", "MissingItems", "Network", "NetworkId",
+    "NotAdmitted", "NotAuthorised", "Operation", "OperationId", "OperationType", "Outcome",
+    "PeerConnected", "PeerId", "PeerLost", "PeerStatus", "Place", "PruneAsked", "Pruned",
+    "PublicKey", "Rank", "ReceiptRules", "RecordChange", "RecordId", "RecordKind", "Refusal",
+    "Register", "RemoteFault", "Replica", "Reply", "RequestFailed", "RequestReceived", "Resolution",
+    "Seed", "SeedOf", "SendRequest", "Settled", "Signed", "SigningKey", "Slot", "SlotStanding",
+    "StampJudge", "StampOrigin", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine",
+    "SyncStatus", "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache", "Why", "WorkRule",
+    "WorldFault", "Written", "WrongNetwork", "account_of", "answered_items", "array", "audit",
+    "card_parts", "card_parts_since", "check_authority", "check_gossip", "check_stamp",
+    "claimed_account", "deciding_term", "decode", "decode_loosely", "edit_card", "encode",
+    "encode_checkpoint", "era_of", "field", "fixed_bytes", "has_head", "head_to_cite",
+    "id_from_hex", "is_good_stamp", "is_slug", "make_entry", "make_genesis", "make_operation",
+    "maximal", "natural", "network_id", "open_account", "open_card", "open_checkpoint",
+    "open_entry", "open_genesis", "open_operation", "pack_item", "parse_entry", "parse_network",
+    "parse_operation", "past_of", "peer_id_of", "plan_endorsement", "prunable", "public_key_of",
+    "rank_of", "record_id", "resolve", "resolved", "seal", "sha3", "short", "sign_endorsement",
+    "slug_of", "split_keep", "stamp_bytes", "stamp_challenge", "stamp_of", "taken_away",
+    "unpack_item", "verify", "verify_digest",
 ]  # fmt: skip

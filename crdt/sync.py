@@ -173,7 +173,7 @@ class SyncMachine:
     def _on_local(self, token: int, items: tuple[Item, ...], now_ms: int) -> list[Effect]:
         accepted = self._replica.accept(items, source=LOCAL, now_ms=now_ms)
         self._arrivals["local"] += len(accepted.admitted)
-        self._outbox.put(admission.item for admission in accepted.admitted)
+        self._outbox.put(accepted.admitted, now_ms)
         effects: list[Effect] = [Settled(token, accepted.outcomes), *_changed(accepted)]
         effects += self._start_over(accepted, now_ms)
         effects += self._outbox.flush(now_ms)

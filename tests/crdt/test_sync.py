@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from crdt import (
+    Admission,
     AnswerReceived,
     Changed,
     DropPeer,
@@ -30,9 +31,11 @@ from crdt import (
     SyncMachine,
     WakeAt,
     WorldFault,
+    parse_operation,
     sha3,
 )
 from crdt.budgets import TokenBucket
+from crdt.fairness import PROMPT_BURST
 from crdt.frames import (
     CatchUp,
     CatchUpMode,
@@ -318,7 +321,7 @@ def test_a_local_write_is_settled_before_it_is_gossiped() -> None:
 def test_the_outbox_paces_batches_and_falls_back_to_ids() -> None:
     outbox = Outbox(NETWORK)
     items = [ANN.put(b"x" * 30_000, slug=f"s{number}") for number in range(200)]
-    outbox.put(items)
+    outbox.put([Admission(item, parse_operation(item, NETWORK)) for item in items], 0)
     first = outbox.flush(0)
     assert 1 <= len(first) <= FRAME_BURST
     assert outbox.flush(0) == []
@@ -330,9 +333,24 @@ def test_the_outbox_paces_batches_and_falls_back_to_ids() -> None:
     opened = [decode_gossip(frame.raw, NETWORK) for frame in frames if isinstance(frame, Gossip)]
     whole = [item.id for frame in opened if isinstance(frame, Ops) for item in frame.items]
     announced = [id_ for frame in opened if isinstance(frame, Have) for id_ in frame.ids]
-    assert len(whole) * 30_000 <= ITEM_BYTES_MAX
+    assert (len(whole) - PROMPT_BURST) * 30_000 <= ITEM_BYTES_MAX
     assert sorted([*whole, *announced]) == sorted(item.id for item in items)
     assert len(frames) / 20 <= now_ms / 1000 + FRAME_BURST / 20 + 1
+
+
+def test_a_flooding_account_leaves_frames_for_a_quiet_one() -> None:
+    bob, outbox = Writer("bob"), Outbox(NETWORK)
+    flood = [ANN.put(b"x" * 2_000, slug=f"s{number}") for number in range(1_000)]
+    outbox.put([Admission(item, parse_operation(item, NETWORK)) for item in flood], 0)
+    outbox.flush(0)
+    for now_ms in range(50, 5_000, 200):
+        outbox.flush(now_ms - 1)
+        quiet = bob.put(slug=f"q{now_ms}")
+        outbox.put([Admission(quiet, parse_operation(quiet, NETWORK))], now_ms)
+        frames = [one.raw for one in outbox.flush(now_ms) if isinstance(one, Gossip)]
+        opened = [decode_gossip(raw, NETWORK) for raw in frames]
+        assert any(isinstance(one, Ops) and one.items == (quiet,) for one in opened)
+    assert outbox, "the flood is still waiting"
 
 
 def test_a_bucket_refills_with_time_and_not_past_its_brim() -> None:
