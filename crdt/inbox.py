@@ -53,6 +53,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._lanes)
 
+    @property
+    def cost(self) -> int:
+        """How many bytes wait."""
+        return self._lanes.cost
+
     def learn(self, account: AccountId, key: PublicKey) -> None:
         """Remember that a key writes for an account: something of both has been admitted."""
         self._pairs[account, key] = None

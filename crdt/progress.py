@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ARRIVAL_PATHS = ("local", "gossip", "catch-up")
 """How an item can come; one fetched by id, because something cited or listed it, is catch-up."""
+COMPARE_MS_MAX = 86_400_000
+"""However often a comparison was for nothing, there is one a day."""
 START = Cursor(b"", 0)
 """Nothing read yet."""
 
@@ -93,12 +95,14 @@ class SyncStatus:
 
     Attributes:
         arrivals: Items taken in since the start, by the way they came (`ARRIVAL_PATHS`).
+        over_quota: Items not taken since the start, by the kind of quota: `stored`, `day`.
     """
 
     peers: tuple[PeerStatus, ...]
     pending_count: int
     item_n: int
     arrivals: Mapping[str, int]
+    over_quota: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
@@ -117,6 +121,8 @@ class PeerProgress:
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
+        compared_new: The comparison under way has brought something that was taken.
+        fruitless: Comparisons in a row that brought only what is not taken, for a quota perhaps.
         deferred: Its page of ids was put off once, because somebody else was sending those items.
     """
 
@@ -140,12 +146,24 @@ class PeerProgress:
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0
+    compared_new: bool = False
+    fruitless: int = 0
     deferred: bool = False
     failures: int = 0
     faults: float = 0.0
     faults_ms: int = 0
     last_n: int = 0
     synced: bool = False
+
+    def compared(self, *, is_fruitless: bool, now_ms: int) -> None:
+        """Put the next comparison off, twice as long each time that one was for nothing.
+
+        What a quota keeps out differs for ever; without this it would be fetched every time.
+        """
+        self.fruitless = self.fruitless + 1 if is_fruitless else 0
+        wait_ms = max(0, self.compare_due_ms - now_ms)
+        longer_ms = wait_ms << min(self.fruitless, 16)
+        self.compare_due_ms = now_ms + min(longer_ms, max(wait_ms, COMPARE_MS_MAX))
 
 
 def new_progress(

@@ -51,7 +51,7 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.framing import FETCH_COUNT_MAX
-from crdt.ids import ItemId, PeerId
+from crdt.ids import ItemId, PeerId, RecordId
 from crdt.items import Item
 from crdt.outbox import Outbox
 from crdt.ports import LOCAL, Accepted, Cursor
@@ -82,6 +82,7 @@ class SyncMachine:
         limits: SyncLimits | None = None,
     ) -> None:
         self._replica = replica
+        replica.take_up()
         self._network = replica.network
         self._rng = rng
         self._limits = limits or SyncLimits()
@@ -119,7 +120,7 @@ class SyncMachine:
             case LocalItems(token, items):
                 return self._on_local(token, items, now_ms)
             case PruneAsked(token, records):
-                return [Pruned(token, sum(self._replica.prune(record) for record in records))]
+                return self._on_prune(token, records, now_ms)
             case Heartbeat():
                 return self._on_heartbeat(now_ms)
 
@@ -130,7 +131,8 @@ class SyncMachine:
             for peer in self._peers.values()
         )
         pending, last_n = len(self._replica.pending), self._replica.storage.last_n
-        return SyncStatus(peers, pending, last_n, dict(self._arrivals))
+        over_quota = dict(self._replica.quotas.refused)
+        return SyncStatus(peers, pending, last_n, dict(self._arrivals), over_quota)
 
     # -- connections and time
 
@@ -180,6 +182,11 @@ class SyncMachine:
         if self._outbox:
             effects.append(WakeAt(self._outbox.due_ms(now_ms)))
         return effects
+
+    def _on_prune(self, token: int, records: tuple[RecordId, ...], now_ms: int) -> list[Effect]:
+        effects: list[Effect] = [Pruned(token, sum(map(self._replica.prune, records)))]
+        # There may be room again for what was passed over.
+        return effects + self._read_anew(now_ms) if self._replica.take_up() else effects
 
     # -- gossip
 
@@ -278,6 +285,7 @@ class SyncMachine:
         stream = blake3(self._nonce_count.to_bytes(8, "big"), key=self._secret)
         peer.comparison = Comparison(stream.digest(NONCE_BYTES), self._network)
         peer.compare_due_ms = now_ms + self._jittered(self._limits.compare_ms)
+        peer.compared_new = False
         peer.phase = Phase.COMPARING
         peer.request = self._new_request()
         frame = encode_request(peer.comparison.ask(), self._network)
@@ -291,6 +299,7 @@ class SyncMachine:
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned or self._peers.get(peer.id) is not peer:
             return effects
+        peer.compared_new = peer.compared_new or bool(accepted.admitted)
         effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
         if request is not None:
             peer.request = self._new_request()
@@ -299,6 +308,7 @@ class SyncMachine:
                 self._send(peer, peer.request, encode_request(request, self._network)),
             ]
         peer.comparison = None
+        peer.compared(is_fruitless=bool(comparison.got) and not peer.compared_new, now_ms=now_ms)
         if not comparison.is_whole():
             return effects + self._read_on(peer, now_ms)
         if peer.unread:
@@ -528,8 +538,10 @@ class SyncMachine:
 
     def _start_over(self, accepted: Accepted, now_ms: int) -> list[Effect]:
         """Read every peer from its beginning when operations that were dropped are wanted again."""
-        if not accepted.unpruned:
-            return []
+        return self._read_anew(now_ms) if accepted.unpruned else []
+
+    def _read_anew(self, now_ms: int) -> list[Effect]:
+        """Read every peer from its beginning."""
         self._bulk = None
         for peer in self._peers.values():
             peer.request = peer.fetch = 0

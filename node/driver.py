@@ -291,6 +291,11 @@ class Driver:
         """Return how far the node has read its peers, as of the last event."""
         return self._status
 
+    @property
+    def inbox(self) -> Inbox:
+        """The gossip that waits, to be looked at."""
+        return self._inbox
+
     # -- what the network calls
 
     def peer_connected(self, peer: PeerId) -> None:

@@ -35,6 +35,8 @@ class SyncView(View):
     """Items that wait for others they cite."""
     n: int
     """Arrivals in this node's own store."""
+    over_quota: dict[str, int]
+    """Items not taken since the start, by the kind of their account's quota: `stored`, `day`."""
 
 
 class NodeView(View):
@@ -245,6 +247,7 @@ def sync_view(status: SyncStatus) -> SyncView:
         ],
         pending=status.pending_count,
         n=status.item_n,
+        over_quota=dict(status.over_quota),
     )
 
 

@@ -172,7 +172,14 @@ def _admission(mean_s: int | None) -> RenderableType:
 
 def _sync(found: dict[str, Any]) -> RenderableType:
     return stack(
-        sheet({"in the store": found["n"], "waiting for others": found["pending"]}),
+        sheet(
+            {
+                "in the store": found["n"],
+                "waiting for others": found["pending"],
+                # A node of an earlier version does not say.
+                "over a quota": sum(found.get("over_quota", {}).values()),
+            }
+        ),
         styled("", ""),
         table(
             ("peer", "read", "of", "phase", "in step"),

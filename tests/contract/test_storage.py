@@ -10,6 +10,7 @@ import pytest
 
 from crdt import (
     LOCAL,
+    AccountId,
     BodyRules,
     Capability,
     Commit,
@@ -21,6 +22,7 @@ from crdt import (
     PeerId,
     Replica,
     Storage,
+    Usage,
     make_entry,
 )
 from node.catalogue import CatalogueStore
@@ -302,3 +304,32 @@ def test_the_state_of_a_record_by_ids(store: Store) -> None:
     register = store.reader.register(ANN.record())
     assert register is not None
     assert register.facts == register.heads == (put.id,)
+
+
+def test_what_an_account_has_stored_is_counted_and_pruning_gives_it_back(store: Store) -> None:
+    puts = [ANN.put(b"x" * 500, slug="a")]
+    for number in range(3):
+        puts.append(ANN.put(b"%d" % number, slug="a", cites=(puts[-1],)))
+    store.accept(ANN.genesis, *puts, BOB.genesis, BOB.put(b"other"))
+    assert store.storage.usage(ANN.account) == Usage(4, sum(len(one.raw) for one in puts))
+    assert store.storage.usage(AccountId(b"?" * 32)) == Usage()
+    store.storage.prune(ANN.record("a"), [OperationId(one.id) for one in puts[:2]])
+    store.reopen()
+    left = Usage(2, sum(len(one.raw) for one in puts[2:]))
+    assert store.storage.usage(ANN.account) == left
+    assert store.storage.usage(BOB.account).operations == 1
+
+
+def test_who_was_passed_over_is_remembered_until_it_is_taken_up_and_cursors_go(
+    store: Store,
+) -> None:
+    store.accept(ANN.genesis, BOB.genesis)
+    store.storage.commit(Commit(cursors={PEER: Cursor(b"p" * 16, 7)}, passed_over=(BOB.account,)))
+    store.reopen()
+    assert store.storage.passed_over() == [BOB.account]
+    assert store.storage.usage(BOB.account) == Usage(0, 0, passed_over=True)
+    assert store.storage.cursor(PEER) is not None
+    store.storage.take_up([BOB.account])
+    store.reopen()
+    assert store.storage.passed_over() == []
+    assert store.storage.cursor(PEER) is None

@@ -29,6 +29,8 @@ from crdt import (
     PeerId,
     PeerLost,
     PruneAsked,
+    QuotaLimits,
+    Quotas,
     Replica,
     Reply,
     RequestFailed,
@@ -85,6 +87,7 @@ class SimNode:
     Attributes:
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
+        quotas: What an account may have there, from its next start on.
     """
 
     name: PeerId
@@ -93,6 +96,7 @@ class SimNode:
     liar: Liar | None = None
     clock: Clock = field(default_factory=Clock)
     fate: Fate = field(default_factory=Fate)
+    quotas: QuotaLimits = field(default_factory=QuotaLimits)
     dropped: set[bytes] = field(default_factory=set)
     acknowledged: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
@@ -152,7 +156,9 @@ class Swarm:
         """Start a node from its disk and connect it."""
         node = self.nodes[name]
         assert node.machine is None
-        replica = Replica(NETWORK, node.storage, AnyBody(), LaneReceipts())
+        replica = Replica(
+            NETWORK, node.storage, AnyBody(), LaneReceipts(), quotas=Quotas(node.quotas)
+        )
         rng = random.Random(self.rng.random())
         node.machine = SyncMachine(replica, rng, self.limits)
         node.incarnation += 1
