@@ -40,6 +40,7 @@ class SyncLimits:
         peer_count_max: Peers that are remembered; the network holds fewer connections.
         compare_ms: How often it is proved that a peer which was read holds what we hold.
         gossip_items_per_s: Items a peer may pass on; more are left to catch-up.
+        gossip_bytes_per_s: The same in bytes: a dozen floods that one neighbour passes on.
         requests_per_s: What a peer may ask; a fresh join takes some 400 requests.
         answer_bytes_per_s: What it may be answered.
         fault_score_max: Faults before a peer is dropped; one is forgotten every 10 s.
@@ -57,6 +58,7 @@ class SyncLimits:
     peer_count_max: int = 512
     compare_ms: int = 600_000
     gossip_items_per_s: int = 5_000
+    gossip_bytes_per_s: int = 8 * 1024 * 1024
     requests_per_s: int = 200
     answer_bytes_per_s: int = 64 * 1024 * 1024
     fault_score_max: int = 10
@@ -131,6 +133,7 @@ class PeerProgress:
     requests: TokenBucket
     answers: TokenBucket
     gossip: TokenBucket
+    gossip_bytes: TokenBucket
     phase: Phase = Phase.IDLE
     request: int = 0
     cursor: Cursor = START
@@ -181,6 +184,9 @@ def new_progress(
         ),
         gossip=TokenBucket(
             rate_per_s=limits.gossip_items_per_s, burst=2 * limits.gossip_items_per_s, now_ms=now_ms
+        ),
+        gossip_bytes=TokenBucket(
+            rate_per_s=limits.gossip_bytes_per_s, burst=2 * limits.gossip_bytes_per_s, now_ms=now_ms
         ),
         cursor=cursor or START,
         unread=cursor is None,

@@ -116,12 +116,25 @@ class Quotas:
         return day
 
 
+@dataclass(slots=True)
+class _Counted:
+    """A usage while a batch adds to it."""
+
+    operations: int
+    bytes: int
+    passed_over: bool
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.operations, self.bytes, self.passed_over)
+
+
 class Meter:
     """The quotas as one batch sees them: what is stored, and what the batch adds to it.
 
     Attributes:
         passed_over: Accounts of which the batch has passed something over.
-        usages: What will be stored of the accounts that it adds to.
+        counts: What will be stored of the accounts that are in it.
     """
 
     def __init__(
@@ -137,10 +150,12 @@ class Meter:
         self._usage_of = usage_of
         self._now_ms = now_ms
         self._is_by_day = is_by_day
-        self.usages: dict[AccountId, Usage] = {}
+        self.counts: dict[AccountId, _Counted] = {}
         self.passed_over: set[AccountId] = set()
 
-    def check_operation(self, item: Item, operation: Operation, account: Account | None) -> None:
+    def check_operation(
+        self, item: Item, operation: Operation, account_of: Callable[[AccountId], Account | None]
+    ) -> None:
         """Return if an operation is within its account's quotas.
 
         An account that is not known has nothing stored; whoever waits for it is judged later.
@@ -148,15 +163,16 @@ class Meter:
         Raises:
             OverQuota: it is not taken.
         """
-        usage, limits = self.usage(operation.account), self._quotas.limits
-        if usage.operations >= limits.operation_count_max or usage.bytes >= limits.bytes_max:
+        counted, limits = self._counted(operation.account), self._quotas.limits
+        if counted.operations >= limits.operation_count_max or counted.bytes >= limits.bytes_max:
+            account = account_of(operation.account)
             is_root = account is not None and operation.key == account.root_key
             percent = ROOT_PERCENT if is_root else 100
             if (
-                usage.operations * 100 >= limits.operation_count_max * percent
-                or usage.bytes * 100 >= limits.bytes_max * percent
+                counted.operations * 100 >= limits.operation_count_max * percent
+                or counted.bytes * 100 >= limits.bytes_max * percent
             ):
-                raise self._full(item, operation.account, usage)
+                raise self._full(item, operation.account, counted.usage)
         if self._is_by_day:
             self._check_day(operation.account, len(item.raw))
 
@@ -179,9 +195,11 @@ class Meter:
         )
 
     def admit(self, item: Item, operation: Operation) -> None:
-        """Count an operation that the batch adds."""
+        """Count an operation that the batch adds; it has been checked."""
         size = len(item.raw)
-        self.usages[operation.account] = self.usage(operation.account).plus(1, size)
+        counted = self.counts[operation.account]
+        counted.operations += 1
+        counted.bytes += size
         if self._is_by_day:
             operations, bytes_ = self._quotas.day_of(operation.account, self._now_ms)
             operations.owe(1, self._now_ms)
@@ -194,10 +212,11 @@ class Meter:
         self._quotas.pass_over(item)
         return True
 
-    def usage(self, account: AccountId) -> Usage:
-        """Return what is stored of an account, what the batch adds among it."""
-        found = self.usages.get(account)
-        return self._usage_of(account) if found is None else found
+    def _counted(self, account: AccountId) -> _Counted:
+        found = self.counts.get(account)
+        if found is None:
+            found = self.counts[account] = _Counted(*self._usage_of(account))
+        return found
 
     def _full(self, item: Item, account: AccountId, usage: Usage) -> OverQuota:
         self._pass_over(item.id, account)

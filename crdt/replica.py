@@ -153,7 +153,9 @@ class Replica:
         finally:
             self.pending.forget(LOCAL)
         self._remember(batch)
-        for account in (*meter.usages, *passed_over):
+        for account, counted in meter.counts.items():
+            self._usages.put(account, counted.usage, 1)
+        for account in passed_over:
             self._usages.drop(account)
         if unpruned:
             self._ids = None
@@ -476,7 +478,7 @@ class _Batch:
             return True
         operation = open_operation(item, network)
         # Before the causes: what is not taken is not to wait for anything, and fetch it.
-        self._meter.check_operation(item, operation, self.account(operation.account))
+        self._meter.check_operation(item, operation, self.account)
         self._replica.check_body(operation, item.body)
         check_operation(operation, item.body, self)
         self._admit_operation(item, operation)

@@ -199,7 +199,10 @@ class SyncMachine:
         except RemoteFault as fault:
             return self._blame(event.forwarder, fault, now_ms)
         count = len(frame.items) if isinstance(frame, Ops) else len(frame.ids)
-        if not forwarder.gossip.take(count, now_ms):
+        size = len(event.raw)
+        if not forwarder.gossip.take(count, now_ms) or not forwarder.gossip_bytes.take(
+            size, now_ms
+        ):
             return []
         if not isinstance(frame, Ops):
             unknown = set(frame.ids) - self._replica.seen(frame.ids)

@@ -242,7 +242,15 @@ class Node:
             RegistryRules(),
             ReceiptRules(self.network_id),
             self.stamps,
-            Quotas(QuotaLimits(**settings.quota.model_dump())),
+            Quotas(
+                QuotaLimits(
+                    operation_count_max=settings.quota.operation_count_max,
+                    bytes_max=settings.quota.bytes_max,
+                    entry_count_max=settings.quota.entry_count_max,
+                    operations_per_day=settings.quota.operations_per_day,
+                    bytes_per_day=settings.quota.bytes_per_day,
+                )
+            ),
         )
         machine = SyncMachine(
             replica,

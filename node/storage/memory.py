@@ -58,10 +58,10 @@ class MemoryDisk:
         default_factory=dict[bytes, tuple[SlotStanding, Slot]]
     )
     pruned: dict[ItemId, RecordId] = field(default_factory=dict[ItemId, RecordId])
-    usage: dict[AccountId, Usage] = field(default_factory=dict[AccountId, Usage])
     cursors: dict[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
     last_n: int = 0
     failing_commits: int = 0
+    usage: dict[AccountId, Usage] = field(default_factory=dict[AccountId, Usage])
 
     @property
     def accounts(self) -> dict[AccountId, Account]:

@@ -53,6 +53,7 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.outbox import FRAME_BURST, ITEM_BYTES_MAX, Outbox
+from crdt.progress import COMPARE_MS_MAX, new_progress
 from crdt.reconcile.frames import Compare
 from node.storage.memory import MemoryDisk, MemoryStorage
 from tests.crdt.replicas import PEER, new_replica
@@ -308,6 +309,37 @@ def test_a_full_disk_while_catching_up_asks_again_and_skips_nothing() -> None:
     assert asked(again) == CatchUp(b"", 0, CatchUpMode.ITEMS)
     bench.answer(again, page(ANN.genesis))
     assert bench.disk.cursors[PEER].n == 1
+
+
+def test_what_a_neighbour_passes_on_is_bounded_in_bytes_and_another_one_has_its_own_share() -> None:
+    big = [ANN.put(b"x" * 50_000, slug=f"s{number}") for number in range(4)]
+    bench = Bench(SyncLimits(gossip_bytes_per_s=50_000))
+    bench.connect()
+    bench(PeerConnected(OTHER))
+    bench(GossipReceived(PEER, PEER, encode_ops([ANN.genesis], NETWORK)))
+    frames = [encode_ops([item], NETWORK) for item in big]
+    for frame in frames[:3]:
+        bench(GossipReceived(PEER, PEER, frame))
+    assert bench.disk.last_n == 2, "the burst is two seconds of it"
+    bench(GossipReceived(PEER, OTHER, frames[2]))
+    assert bench.disk.last_n == 3
+    bench.now_ms += 2_000
+    bench(GossipReceived(PEER, PEER, frames[3]))
+    assert bench.disk.last_n == 4
+
+
+def test_a_comparison_that_brings_only_what_is_not_taken_puts_the_next_one_off() -> None:
+    peer = new_progress(PEER, None, SyncLimits(), 0)
+    waits = []
+    for _ in range(12):
+        peer.compare_due_ms = 600_000
+        peer.compared(is_fruitless=True, now_ms=0)
+        waits.append(peer.compare_due_ms)
+    assert waits[:3] == [1_200_000, 2_400_000, 4_800_000]
+    assert max(waits) == COMPARE_MS_MAX
+    peer.compare_due_ms = 600_000
+    peer.compared(is_fruitless=False, now_ms=0)
+    assert peer.compare_due_ms == 600_000
 
 
 def test_a_local_write_is_settled_before_it_is_gossiped() -> None:
