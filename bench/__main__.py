@@ -24,8 +24,8 @@ import structlog
 from rich.console import Console
 
 NAMES = (
-    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "relay", "fetch",
-    "hostile",
+    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "fair", "relay",
+    "fetch", "hostile",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 

@@ -84,6 +84,15 @@ class MissingAccount(MissingItems):
     code = "missing-account"
 
 
+class OverQuota(UserFault):
+    """An account has used up what this node stores of it, or takes of it in a day.
+
+    Not a word about whether the item is valid: another node may take it, and this one later.
+    """
+
+    code = "over-quota"
+
+
 class CardEngineFault(WorldFault):
     """The document engine failed on what passed every check: a defect, of ours or of its."""
 

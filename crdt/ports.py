@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from crdt.accounts import Account
 from crdt.cards.seeds import Seed
 from crdt.entries import Entry
-from crdt.errors import RemoteFault
+from crdt.errors import OverQuota, RemoteFault
 from crdt.ids import AccountId, ItemId, OperationId, PeerId, RecordId
 from crdt.items import Item
 from crdt.maxima import Slot, Standing
 from crdt.operations import Operation
+from crdt.quotas import Usage
 from crdt.registers import Register
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Status(Enum):
     REJECTED = "rejected"
     DECLINED = "declined"
     """Valid for all we know, and of an era that this node has dropped (check C)."""
+    OVER_QUOTA = "over-quota"
+    """Valid for all we know, and more than this node takes of its account (check C)."""
 
 
 class Outcome(NamedTuple):
@@ -44,12 +47,14 @@ class Outcome(NamedTuple):
     Attributes:
         missing: For `PENDING`: what it waits for.
         fault: For `REJECTED`: why.
+        over: For `OVER_QUOTA`: which quota, and what to do.
     """
 
     id: ItemId
     status: Status
     missing: tuple[ItemId, ...] = ()
     fault: RemoteFault | None = None
+    over: OverQuota | None = None
 
 
 Subject: TypeAlias = Entry | Operation | Slot
@@ -92,12 +97,15 @@ class Commit:
     Attributes:
         unpruned: Records whose dropped operations are wanted again: the store forgets that it
             dropped them, and every cursor, so that peers are read from their beginning.
+        passed_over: Accounts of which something was not taken, for their quota; told of by
+            `Storage.passed_over` until `take_up`.
     """
 
     admissions: tuple[Admission, ...] = ()
     changes: tuple[RecordChange, ...] = ()
     cursors: Mapping[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
     unpruned: tuple[RecordId, ...] = ()
+    passed_over: tuple[AccountId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,22 @@ class Storage(Protocol):
 
     def account(self, account: AccountId) -> Account | None:
         """Return an account that is in the store, with all of its entries."""
+        ...
+
+    def usage(self, account: AccountId) -> Usage:
+        """Return how many operations of an account are in the store, and of how many bytes."""
+        ...
+
+    def passed_over(self) -> list[AccountId]:
+        """Return the accounts of which something was not taken, for their quota."""
+        ...
+
+    def take_up(self, accounts: Sequence[AccountId]) -> None:
+        """Forget that they were passed over, and every cursor: peers are read anew.
+
+        Raises:
+            WorldFault: nothing was forgotten.
+        """
         ...
 
     def pruned(self, ids: Collection[ItemId]) -> set[ItemId]:

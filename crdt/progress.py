@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ARRIVAL_PATHS = ("local", "gossip", "catch-up")
 """How an item can come; one fetched by id, because something cited or listed it, is catch-up."""
+COMPARE_MS_MAX = 86_400_000
+"""However often a comparison was for nothing, there is one a day."""
 START = Cursor(b"", 0)
 """Nothing read yet."""
 
@@ -41,6 +43,7 @@ class SyncLimits:
         comparison_ms: How long one comparison may take: then the store is read by cursor. Ranges of
             a million ids and the items they name take seconds.
         gossip_items_per_s: Items a peer may pass on; more are left to catch-up.
+        gossip_bytes_per_s: The same in bytes: a dozen floods that one neighbour passes on.
         requests_per_s: What a peer may ask; a fresh join takes some 400 requests.
         answer_bytes_per_s: What it may be answered.
         fault_score_max: Faults before a peer is dropped; one is forgotten every 10 s.
@@ -59,6 +62,7 @@ class SyncLimits:
     compare_ms: int = 600_000
     comparison_ms: int = 120_000
     gossip_items_per_s: int = 5_000
+    gossip_bytes_per_s: int = 8 * 1024 * 1024
     requests_per_s: int = 200
     answer_bytes_per_s: int = 64 * 1024 * 1024
     fault_score_max: int = 10
@@ -101,6 +105,7 @@ class SyncStatus:
     Attributes:
         arrivals: Items taken in since the start, by the way they came (`ARRIVAL_PATHS`).
         scope: What this node wants of its peers.
+        over_quota: Items not taken since the start, by the kind of quota: `stored`, `day`.
     """
 
     peers: tuple[PeerStatus, ...]
@@ -108,6 +113,7 @@ class SyncStatus:
     item_n: int
     arrivals: Mapping[str, int]
     scope: Scope = EVERYTHING
+    over_quota: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
@@ -130,6 +136,8 @@ class PeerProgress:
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
+        compared_new: The comparison under way has brought something that was taken.
+        fruitless: Comparisons in a row that brought only what is not taken, for a quota perhaps.
         deferred: Its page of ids was put off once, because somebody else was sending those items.
     """
 
@@ -138,6 +146,7 @@ class PeerProgress:
     requests: TokenBucket
     answers: TokenBucket
     gossip: TokenBucket
+    gossip_bytes: TokenBucket
     phase: Phase = Phase.IDLE
     request: int = 0
     cursor: Cursor = START
@@ -157,12 +166,24 @@ class PeerProgress:
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0
+    compared_new: bool = False
+    fruitless: int = 0
     deferred: bool = False
     failures: int = 0
     faults: float = 0.0
     faults_ms: int = 0
     last_n: int = 0
     synced: bool = False
+
+    def compared(self, *, is_fruitless: bool, now_ms: int) -> None:
+        """Put the next comparison off, twice as long each time that one was for nothing.
+
+        What a quota keeps out differs for ever; without this it would be fetched every time.
+        """
+        self.fruitless = self.fruitless + 1 if is_fruitless else 0
+        wait_ms = max(0, self.compare_due_ms - now_ms)
+        longer_ms = wait_ms << min(self.fruitless, 16)
+        self.compare_due_ms = now_ms + min(longer_ms, max(wait_ms, COMPARE_MS_MAX))
 
 
 def new_progress(
@@ -180,6 +201,9 @@ def new_progress(
         ),
         gossip=TokenBucket(
             rate_per_s=limits.gossip_items_per_s, burst=2 * limits.gossip_items_per_s, now_ms=now_ms
+        ),
+        gossip_bytes=TokenBucket(
+            rate_per_s=limits.gossip_bytes_per_s, burst=2 * limits.gossip_bytes_per_s, now_ms=now_ms
         ),
         cursor=cursor or START,
         unread=cursor is None,

@@ -18,7 +18,7 @@ from crdt.cards.layouts import Layout
 from crdt.causes import Declined, Link, check_entry, check_operation
 from crdt.checkpoints import open_checkpoint
 from crdt.entries import Entry, EntryType, open_entry
-from crdt.errors import MalformedBytes, MissingItems, RemoteFault
+from crdt.errors import MalformedBytes, MissingItems, OverQuota, RemoteFault
 from crdt.ids import AccountId, ItemId, NetworkId, OperationId, PeerId, RecordId
 from crdt.items import ITEM_BYTES_MAX, Item, ItemKind, unpack_item
 from crdt.layouts import LayoutCache, Operations, layout_of
@@ -39,6 +39,7 @@ from crdt.ports import (
     Status,
     Storage,
 )
+from crdt.quotas import ACCOUNT_COUNT_MAX, Meter, Quotas, Usage
 from crdt.registers import NO_HEADS, Heads, Register, follow, heads_of, register_of
 from crdt.resolution import Resolution, prunable, resolve
 from crdt.scopes import EVERYTHING, Scope
@@ -57,6 +58,10 @@ LAYOUT_CACHE_WEIGHT_MAX = 65_536
 """Runs and pairs; 20 MB of the layouts of keystrokes, at 300 bytes each of which weighs two."""
 LINK_CACHE_WEIGHT_MAX = 131_072
 """Operations and what they cite: at most 20 MB."""
+BEHIND = (
+    "it builds on what this node has not taken, because a quota of its account is used up here; "
+    "publish at another node, or have this one's operator raise the quota"
+)
 _QUIET_ENTRIES = frozenset({EntryType.ADD_KEY, EntryType.SET_RECOVERY, EntryType.ADOPT})
 """On the end of a trunk that is not frozen, these change nothing for what was written before."""
 
@@ -71,8 +76,11 @@ class Replica:
         body_rules: BodyRules,
         receipt_rules: ReceiptRules,
         stamps: StampJudge | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.network = network
+        self.quotas = quotas or Quotas()
+        self._usages: WeighedCache[AccountId, Usage] = WeighedCache(ACCOUNT_COUNT_MAX)
         self._stamps = stamps or StampJudge(network, None)
         self.storage = storage
         self.pending = PendingItems(count_max=PENDING_COUNT_MAX, bytes_max=PENDING_BYTES_MAX)
@@ -127,7 +135,13 @@ class Replica:
             WorldFault: the store could not write; nothing was changed.
         """
         stamps = self._stamps.batch(origin_of(source, author), now_ms)
-        batch = _Batch(self, {item.id for item in items}, stamps)
+        meter = Meter(
+            self.quotas,
+            self._usage,
+            now_ms,
+            is_by_day=source == LOCAL or author is not None,
+        )
+        batch = _Batch(self, {item.id for item in items}, stamps, meter)
         faults: list[tuple[PeerId, RemoteFault]] = []
         outcomes: list[Outcome] = []
         try:
@@ -145,16 +159,21 @@ class Replica:
             admitted = tuple(batch.admissions.values())
             changes = batch.changes()
             unpruned = batch.unpruned()
-            if admitted or cursors:
+            passed_over = self._newly_passed_over(meter)
+            if admitted or cursors or passed_over:
                 # Cursors are forgotten when dropped operations are wanted again: none moves then.
                 moved = {} if unpruned else cursors or {}
-                self.storage.commit(Commit(admitted, changes, moved, unpruned))
+                self.storage.commit(Commit(admitted, changes, moved, unpruned, passed_over))
         except BaseException:
             batch.put_back()
             raise
         finally:
             self.pending.forget(LOCAL)
         self._remember(batch)
+        for account, counted in meter.counts.items():
+            self._usages.put(account, counted.usage, 1)
+        for account in passed_over:
+            self._usages.drop(account)
         if unpruned:
             self._ids.clear()
         return Accepted(
@@ -166,8 +185,8 @@ class Replica:
         )
 
     def seen(self, ids: Collection[ItemId]) -> set[ItemId]:
-        """Return which of `ids` need not be fetched: they are here, or were dropped here."""
-        found = self.storage.known(ids)
+        """Return which of `ids` need not be fetched: here, dropped here, or over a quota."""
+        found = self.storage.known(ids) | self.quotas.passed(ids)
         rest = [id_ for id_ in ids if id_ not in found]
         return found | self.storage.pruned(rest) if rest else found
 
@@ -199,7 +218,22 @@ class Replica:
         ids = prunable(operations, resolve(operations, self._standing))
         if ids:
             self.storage.prune(record, ids)
+            self._usages.drop(account.id)
         return len(ids)
+
+    def take_up(self) -> bool:
+        """Have peers read anew if there is room again for what was passed over; whether there is.
+
+        Raises:
+            WorldFault: the store could not write; nothing has changed.
+        """
+        accounts = [id_ for id_ in self.storage.passed_over() if self._has_room(id_)]
+        if accounts:
+            self.storage.take_up(accounts)
+            self.quotas.forget_passed()
+            for account in accounts:
+                self._usages.drop(account)
+        return bool(accounts)
 
     def check_body(self, operation: Operation, body: bytes) -> None:
         """Check A's last part: what the body says, by the type of the operation."""
@@ -247,6 +281,24 @@ class Replica:
                 self._links.put(id_, found, 1 + len(found.predecessors))
         return found
 
+    def _has_room(self, account: AccountId) -> bool:
+        known = self.account(account)
+        return self.quotas.has_room(self._usage(account), len(known.entries) if known else 0)
+
+    def _usage(self, account: AccountId) -> Usage:
+        """Return what the store holds of an account, from a bounded memory of those used lately."""
+        found = self._usages.get(account)
+        if found is None:
+            found = self.storage.usage(account)
+            self._usages.put(account, found, 1)
+        return found
+
+    def _newly_passed_over(self, meter: Meter) -> tuple[AccountId, ...]:
+        """Return of which known accounts it must be written down that something was not taken."""
+        return tuple(
+            account for account in sorted(meter.passed_over) if not self._usage(account).passed_over
+        )
+
     def _standing(self, operation: Operation) -> Standing:
         account = self.account(operation.account)
         assert account is not None, "an admitted operation's account is known"
@@ -277,8 +329,11 @@ class _Batch:
     Dropping a batch undoes it: nothing of the replica is touched until it is committed.
     """
 
-    def __init__(self, replica: Replica, ids: set[ItemId], stamps: StampBatch) -> None:
+    def __init__(
+        self, replica: Replica, ids: set[ItemId], stamps: StampBatch, meter: Meter
+    ) -> None:
         self._stamps = stamps
+        self._meter = meter
         self.admissions: dict[ItemId, Admission] = {}
         self.accounts: dict[AccountId, Account] = {}
         self.superseded: list[ItemId] = []
@@ -304,7 +359,12 @@ class _Batch:
             is_new = self._take(item)
         except MissingItems as missing:
             ids = tuple(ItemId(id_) for id_ in sorted(set(missing.ids)))
+            if self._meter.is_behind(item.id, ids):
+                over = OverQuota(BEHIND)
+                return Outcome(item.id, Status.OVER_QUOTA, over=over)
             return Outcome(item.id, Status.PENDING, missing=ids)
+        except OverQuota as over:
+            return Outcome(item.id, Status.OVER_QUOTA, over=over)
         except Declined:
             return Outcome(item.id, Status.DECLINED)
         except RemoteFault as fault:
@@ -428,15 +488,19 @@ class _Batch:
             return self._admit_receipt(item, self._replica.slot_of(item, self.account))
         if item.kind is ItemKind.ACCOUNT:
             entry = open_entry(item, network)
+            self._meter.check_entry(item, entry, self.account(entry.account))
             account = check_entry(entry, self)
             if entry.type is EntryType.GENESIS:
                 self._stamps.check(item, entry)  # the dearest check, so the last
             self._admit_entry(item, entry, account)
             return True
         operation = open_operation(item, network)
+        # Before the causes: what is not taken is not to wait for anything, and fetch it.
+        self._meter.check_operation(item, operation, self.account)
         self._replica.check_body(operation, item.body)
         check_operation(operation, item.body, self)
         self._admit_operation(item, operation)
+        self._meter.admit(item, operation)
         return True
 
     def _admit_entry(self, item: Item, entry: Entry, account: Account) -> None:

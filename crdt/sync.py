@@ -52,7 +52,7 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.framing import FETCH_COUNT_MAX
-from crdt.ids import ItemId, PeerId
+from crdt.ids import ItemId, PeerId, RecordId
 from crdt.items import Item
 from crdt.outbox import Outbox
 from crdt.partial import Partial
@@ -89,6 +89,7 @@ class SyncMachine:
     ) -> None:
         self._partial = Partial(replica.network, scope)
         self._replica = replica
+        replica.take_up()
         self._network = replica.network
         self._rng = rng
         self._limits = limits or SyncLimits()
@@ -126,7 +127,7 @@ class SyncMachine:
             case LocalItems(token, items):
                 return self._on_local(token, items, now_ms)
             case PruneAsked(token, records):
-                return [Pruned(token, sum(self._replica.prune(record) for record in records))]
+                return self._on_prune(token, records, now_ms)
             case Heartbeat():
                 return self._on_heartbeat(now_ms)
 
@@ -144,7 +145,14 @@ class SyncMachine:
             for peer in self._peers.values()
         )
         pending, last_n = len(self._replica.pending), self._replica.storage.last_n
-        return SyncStatus(peers, pending, last_n, dict(self._arrivals), self._partial.scope)
+        return SyncStatus(
+            peers,
+            pending,
+            last_n,
+            dict(self._arrivals),
+            self._partial.scope,
+            dict(self._replica.quotas.refused),
+        )
 
     # -- connections and time
 
@@ -188,13 +196,18 @@ class SyncMachine:
     def _on_local(self, token: int, items: tuple[Item, ...], now_ms: int) -> list[Effect]:
         accepted = self._replica.accept(items, source=LOCAL, now_ms=now_ms)
         self._arrivals["local"] += len(accepted.admitted)
-        self._outbox.put(admission.item for admission in accepted.admitted)
+        self._outbox.put(accepted.admitted, now_ms)
         effects: list[Effect] = [Settled(token, accepted.outcomes), *_changed(accepted)]
         effects += self._start_over(accepted, now_ms)
         effects += self._outbox.flush(now_ms)
         if self._outbox:
             effects.append(WakeAt(self._outbox.due_ms(now_ms)))
         return effects
+
+    def _on_prune(self, token: int, records: tuple[RecordId, ...], now_ms: int) -> list[Effect]:
+        effects: list[Effect] = [Pruned(token, sum(map(self._replica.prune, records)))]
+        # There may be room again for what was passed over.
+        return effects + self._read_anew(now_ms) if self._replica.take_up() else effects
 
     # -- gossip
 
@@ -207,7 +220,10 @@ class SyncMachine:
         except RemoteFault as fault:
             return self._blame(event.forwarder, fault, now_ms)
         count = len(frame.items) if isinstance(frame, Ops) else len(frame.ids)
-        if not forwarder.gossip.take(count, now_ms):
+        size = len(event.raw)
+        if not forwarder.gossip.take(count, now_ms) or not forwarder.gossip_bytes.take(
+            size, now_ms
+        ):
             return []
         if not isinstance(frame, Ops):
             unknown = self._unknown(frame.ids)
@@ -322,6 +338,7 @@ class SyncMachine:
         peer.comparison = Comparison(stream.digest(NONCE_BYTES), self._network)
         peer.compare_due_ms = now_ms + self._jittered(self._limits.compare_ms)
         peer.comparison_until_ms = now_ms + self._limits.comparison_ms
+        peer.compared_new = False
         peer.phase = Phase.COMPARING
         peer.request = self._new_request()
         frame = encode_request(peer.comparison.ask(), self._network)
@@ -338,6 +355,7 @@ class SyncMachine:
         effects = self._after_items(accepted, now_ms)
         if accepted.unpruned or self._peers.get(peer.id) is not peer:
             return effects
+        peer.compared_new = peer.compared_new or bool(accepted.admitted)
         effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
         if request is not None:
             peer.request = self._new_request()
@@ -346,6 +364,7 @@ class SyncMachine:
                 self._send(peer, peer.request, encode_request(request, self._network)),
             ]
         peer.comparison = None
+        peer.compared(is_fruitless=bool(comparison.got) and not peer.compared_new, now_ms=now_ms)
         if not comparison.is_whole():
             return effects + self._read_on(peer, now_ms)
         if peer.unread:
@@ -597,8 +616,10 @@ class SyncMachine:
 
     def _start_over(self, accepted: Accepted, now_ms: int) -> list[Effect]:
         """Read every peer from its beginning when operations that were dropped are wanted again."""
-        if not accepted.unpruned:
-            return []
+        return self._read_anew(now_ms) if accepted.unpruned else []
+
+    def _read_anew(self, now_ms: int) -> list[Effect]:
+        """Read every peer from its beginning."""
         self._bulk = None
         for peer in self._peers.values():
             peer.request = peer.fetch = 0

@@ -21,6 +21,8 @@ import structlog
 from crdt import (
     ManifestDigest,
     PeerId,
+    QuotaLimits,
+    Quotas,
     RecordId,
     Replica,
     StampJudge,
@@ -240,6 +242,15 @@ class Node:
             RegistryRules(),
             ReceiptRules(self.network_id),
             self.stamps,
+            Quotas(
+                QuotaLimits(
+                    operation_count_max=settings.quota.operation_count_max,
+                    bytes_max=settings.quota.bytes_max,
+                    entry_count_max=settings.quota.entry_count_max,
+                    operations_per_day=settings.quota.operations_per_day,
+                    bytes_per_day=settings.quota.bytes_per_day,
+                )
+            ),
         )
         machine = SyncMachine(
             replica,
@@ -396,6 +407,21 @@ class Node:
                 ({"path": path}, count)
                 for path, count in self.catalogue.sync_status().arrivals.items()
             ],
+        )  # fmt: skip
+        self.metrics.counter(
+            "hansa_items_over_quota", "Items not taken since the start, by the kind of quota.",
+            lambda: [
+                ({"quota": kind}, count)
+                for kind, count in self.catalogue.sync_status().over_quota.items()
+            ],
+        )  # fmt: skip
+        self.metrics.gauge(
+            "hansa_gossip_waiting_bytes", "Gossip that waits to be judged.",
+            lambda: [({}, self.driver.inbox.cost)],
+        )  # fmt: skip
+        self.metrics.counter(
+            "hansa_gossip_dropped", "Gossip frames dropped, since too much of an account waited.",
+            lambda: [({}, self.driver.inbox.dropped_count)],
         )  # fmt: skip
         self.metrics.gauge(
             "hansa_peers", "Connected peers.", lambda: [({}, len(self.network.peers()))]

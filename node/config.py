@@ -183,6 +183,24 @@ class StorageSection(_Section):
     """How often each peer is asked what is new. Gossip is the fast path; this is the sure one."""
 
 
+class QuotaSection(_Section):
+    """What one account may have on this node. Local: nothing becomes invalid by it."""
+
+    operation_count_max: int = Field(default=1_000_000, ge=1, le=2**53)
+    """Operations that are stored of an account; its root key may add a quarter. Ten times the
+    largest catalogue that was measured; what is over it is not taken from anybody."""
+    bytes_max: int = Field(default=4 << 30, ge=4096, le=2**53)
+    """Bytes of operations that are stored of an account: the same operations at 4 KiB each."""
+    entry_count_max: int = Field(default=4096, ge=16, le=1_000_000)
+    """Entries of an account's own log (delegates, revocations); its recovery key may add as many.
+    Each is judged beside the others, so a stolen root key must not add them without an end."""
+    operations_per_day: int = Field(default=200_000, ge=1, le=2**53)
+    """Operations that are taken of an account from callers of the API and from gossip; all may
+    come at once. Catch-up is not held to it: it brings the past, as fast as this node can."""
+    bytes_per_day: int = Field(default=1 << 30, ge=128 * 1024, le=2**53)
+    """The same in bytes: as many operations of 5 KiB."""
+
+
 class BuildsSection(_Section):
     """The bytes of models."""
 
@@ -251,6 +269,7 @@ class Settings(_Section):
     sync: SyncSection = Field(default_factory=SyncSection)
     peer: PeerSection = Field(default_factory=PeerSection)
     storage: StorageSection = Field(default_factory=StorageSection)
+    quota: QuotaSection = Field(default_factory=QuotaSection)
     builds: BuildsSection = Field(default_factory=BuildsSection)
     engines: EnginesSection = Field(default_factory=EnginesSection)
     serving: ServingSection = Field(default_factory=ServingSection)

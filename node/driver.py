@@ -8,6 +8,7 @@ the `Transport` port, which the network child's client fits.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,12 @@ from crdt import (
     DropPeer,
     Effect,
     Event,
+    FairQueue,
     Gossip,
     GossipReceived,
     HansaError,
     Heartbeat,
+    Inbox,
     Item,
     LocalItems,
     NetworkId,
@@ -50,20 +53,29 @@ from crdt import (
     SyncStatus,
     WakeAt,
     WorldFault,
+    claimed_account,
     unpack_item,
 )
 from node.stamp_desk import StampDesk
 
 LOCAL_COUNT_MAX = 1024
 """Publishes that wait; each is answered within a commit or so, and more are refused."""
+LOCAL_ACCOUNT_COUNT_MAX = LOCAL_COUNT_MAX // 2
+"""Of one account: it cannot take all places."""
+LOCAL_QUANTUM = 16
+"""Items that an account publishes in its turn, when several wait."""
 PRUNE_COUNT_MAX = 4
 """Requests to prune that wait at once; each is bounded by its caller."""
 REMOTE_COUNT_MAX = 1024
-"""Gossip frames and requests that wait; more are dropped: catch-up repairs, and peers retry."""
+"""Requests that wait; more are refused, and peers retry."""
 ROUND_COUNT_MAX = 64
 """Events of one kind in one hop to the thread."""
+ROUND_ANSWER_COUNT_MAX = 2
+"""Answers of peers in one hop: each may be a page of 256 KiB, 25 ms in which nobody has a turn."""
 BATCH_ITEM_COUNT_MAX = 1000
 """Items of several local publishes that share a commit (crdt.md)."""
+BATCH_ITEM_COUNT_SHARED = 128
+"""The same while gossip or another account waits for its turn: 15 ms."""
 PROJECT_COUNT_MAX = 256
 """Operations brought into the search views at a time, between which other work has its turn."""
 
@@ -175,7 +187,9 @@ class Driver:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribers: list[Callable[[Sequence[RecordChange]], None]] = []
-        self._local: deque[_Publish] = deque()
+        # Bounded by LOCAL_COUNT_MAX, whatever is in a call.
+        self._local: FairQueue[_Publish] = FairQueue(cost_max=sys.maxsize, quantum=LOCAL_QUANTUM)
+        self._inbox = Inbox(network)
         self._remote: deque[Event] = deque()
         # Not bounded by a number: each is the answer to one of our own requests, two a peer.
         self._answers: deque[Event] = deque()
@@ -230,8 +244,14 @@ class Driver:
             raise Stopping("the node is stopping; publish to another one, or later")
         if len(self._local) >= LOCAL_COUNT_MAX:
             raise Overloaded(f"{LOCAL_COUNT_MAX} writes are waiting; try again in a second")
+        flow = claimed_account(opened[-1]) if opened else b""
+        if self._local.count_of(flow) >= LOCAL_ACCOUNT_COUNT_MAX:
+            raise Overloaded(
+                f"{LOCAL_ACCOUNT_COUNT_MAX} writes of account {flow.hex()[:16]} are waiting; "
+                "try again in a second"
+            )
         waiting = _Publish(opened, asyncio.get_running_loop().create_future())
-        self._local.append(waiting)
+        self._local.put(flow, waiting, max(1, len(opened)))
         self._wake.set()
         return await waiting.settled
 
@@ -271,6 +291,11 @@ class Driver:
         """Return how far the node has read its peers, as of the last event."""
         return self._status
 
+    @property
+    def inbox(self) -> Inbox:
+        """The gossip that waits, to be looked at."""
+        return self._inbox
+
     # -- what the network calls
 
     def peer_connected(self, peer: PeerId) -> None:
@@ -286,9 +311,10 @@ class Driver:
         self._wake.set()
 
     def gossip(self, author: PeerId, forwarder: PeerId, data: bytes) -> None:
-        """Queue a gossip frame; when too many wait it is dropped, and catch-up brings it."""
-        if len(self._remote) < REMOTE_COUNT_MAX and not self._stopping:
-            self._remote.append(GossipReceived(author, forwarder, data))
+        """Queue a gossip frame; what an account has too much of is dropped: catch-up brings it."""
+        if not self._stopping:
+            now_ms = int(asyncio.get_running_loop().time() * 1000)
+            self._inbox.put(GossipReceived(author, forwarder, data), now_ms)
             self._wake.set()
 
     async def answer(self, peer: PeerId, payload: bytes) -> bytes:
@@ -330,19 +356,24 @@ class Driver:
                 self._stale = True
             elif self._stale:
                 self._stale = await self._project()
-            if self._local or self._remote or self._answers or self._links_changed or self._stale:
+            if self._is_waiting():
                 self._wake.set()
             if self._stopping and not self._local and not events:
                 return
 
+    def _is_waiting(self) -> bool:
+        queues = (self._local, self._inbox, self._remote, self._answers, self._links_changed)
+        return self._stale or any(len(queue) for queue in queues)
+
     def _take_local(self) -> list[_Publish]:
-        """Return the publishes that share the next commit."""
+        """Return the publishes that share the next commit, account by account."""
+        is_shared = len(self._inbox) or self._local.flow_count > 1
+        count_max = BATCH_ITEM_COUNT_SHARED if is_shared else BATCH_ITEM_COUNT_MAX
         batch: list[_Publish] = []
         count = 0
-        while self._local and (
-            not batch or count + len(self._local[0].items) <= BATCH_ITEM_COUNT_MAX
-        ):
-            one = self._local.popleft()
+        while self._local and (not batch or count + self._local.next_cost() <= count_max):
+            one = self._local.take()
+            assert one is not None
             count += len(one.items)
             batch.append(one)
         return batch
@@ -356,8 +387,12 @@ class Driver:
         self._links_changed.clear()
         if batch:
             events.append(LocalItems(0, tuple(item for one in batch for item in one.items)))
-        for queue in (self._answers, self._remote):
-            events += [queue.popleft() for _ in range(min(len(queue), ROUND_COUNT_MAX))]
+        events += self._inbox.take()
+        for queue, count_max in (
+            (self._remote, ROUND_COUNT_MAX),
+            (self._answers, ROUND_ANSWER_COUNT_MAX),
+        ):
+            events += [queue.popleft() for _ in range(min(len(queue), count_max))]
         if self._heartbeat_due:
             self._heartbeat_due = False
             events.append(Heartbeat())
@@ -411,6 +446,8 @@ class Driver:
                     logger.warning("peer dropped", peer=peer, reason=reason, ban_s=ban_s)
                     self._spawn(self._drop(peer, reason, ban_s))
                 case Changed(changes, _):
+                    for change in changes:
+                        self._inbox.learn(change.operation.account, change.operation.key)
                     self._notify(changes)
                 case WakeAt(at_ms):
                     self._wake_at(at_ms / 1000)

@@ -43,6 +43,8 @@ class SyncView(View):
     """Items that wait for others they cite."""
     n: int
     """Arrivals in this node's own store."""
+    over_quota: dict[str, int]
+    """Items not taken since the start, by the kind of their account's quota: `stored`, `day`."""
 
 
 class NodeView(View):
@@ -263,6 +265,7 @@ def sync_view(status: SyncStatus) -> SyncView:
         owners=[owner.hex() for owner in sorted(status.scope.owners or ())],
         pending=status.pending_count,
         n=status.item_n,
+        over_quota=dict(status.over_quota),
     )
 
 

@@ -170,6 +170,7 @@ TABLE: Mapping[str, Row] = {
     "not-taken": Row(409, Exit.BUSY, "The node lacks what it builds on"),
     "card-differs": Row(409, Exit.CONFLICT, "The put changes what the card holds"),
     "declined": Row(409, Exit.CONFLICT, "It builds on what this node has dropped"),
+    "over-quota": Row(429, Exit.BUSY, "The account has used up its quota here"),
     "missing-items": Row(409, Exit.CONFLICT, "It builds on what is not known here yet"),
     "missing-account": Row(401, Exit.NOT_ALLOWED, "The account is not known here"),
     "grant-refused": Row(401, Exit.NOT_ALLOWED, "The grant does not admit this"),

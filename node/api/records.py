@@ -419,7 +419,7 @@ def check_outcome(outcome: Outcome) -> None:
     """Return if a published item is in the set.
 
     Raises:
-        MissingItems, RemoteFault: it is not, and why.
+        MissingItems, OverQuota, RemoteFault: it is not, and why.
     """
     if outcome.status is Status.PENDING:
         raise MissingItems(outcome.missing)
@@ -429,6 +429,8 @@ def check_outcome(outcome: Outcome) -> None:
             "read the record again and cite its heads. If a new account was sent, too many false "
             "admission stamps came of late; send it again in a minute"
         )
+    if outcome.over is not None:
+        raise outcome.over
     if outcome.status is Status.REJECTED:
         fault: HansaError = outcome.fault or MalformedBytes("the item was rejected")
         raise fault

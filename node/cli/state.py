@@ -188,6 +188,8 @@ def _sync(found: dict[str, Any]) -> RenderableType:
                 "in the store": found["n"],
                 "waiting for others": found["pending"],
                 "holds": _held_part(found),
+                # A node of an earlier version does not say.
+                "over a quota": sum(found.get("over_quota", {}).values()),
             }
         ),
         styled("", ""),

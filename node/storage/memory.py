@@ -30,6 +30,7 @@ from crdt import (
     Scope,
     Slot,
     SlotStanding,
+    Usage,
     Written,
     account_of,
 )
@@ -61,6 +62,7 @@ class MemoryDisk:
     cursors: dict[PeerId, Cursor] = field(default_factory=dict[PeerId, Cursor])
     last_n: int = 0
     failing_commits: int = 0
+    usage: dict[AccountId, Usage] = field(default_factory=dict[AccountId, Usage])
 
     @property
     def accounts(self) -> dict[AccountId, Account]:
@@ -137,9 +139,25 @@ class MemoryStorage:
         """Drop operations of a record for good, and remember that they were dropped."""
         self._check_disk()
         for id_ in ids:
-            del self.disk.operations[id_]
-            del self.disk.items[self.disk.numbers.pop(ItemId(id_))]
+            account = self.disk.operations.pop(id_).account
+            item = self.disk.items.pop(self.disk.numbers.pop(ItemId(id_)))
+            self.disk.usage[account] = self.usage(account).plus(-1, -len(item.raw))
             self.disk.pruned[ItemId(id_)] = record
+
+    def usage(self, account: AccountId) -> Usage:
+        """Return how many operations of an account are in the store, and of how many bytes."""
+        return self.disk.usage.get(account, Usage())
+
+    def passed_over(self) -> list[AccountId]:
+        """Return the accounts of which something was not taken, for their quota."""
+        return sorted(id_ for id_, usage in self.disk.usage.items() if usage.passed_over)
+
+    def take_up(self, accounts: Sequence[AccountId]) -> None:
+        """Forget that they were passed over, and every cursor."""
+        self._check_disk()
+        for account in accounts:
+            self.disk.usage[account] = self.usage(account)._replace(passed_over=False)
+        self.disk.cursors.clear()
 
     def standing(self, slot: bytes) -> SlotStanding | None:
         """Return what stands in a slot."""
@@ -207,6 +225,8 @@ class MemoryStorage:
                 disk.entries.setdefault(subject.account, []).append(subject)
             elif isinstance(subject, Operation):
                 disk.operations[subject.id] = subject
+                usage = self.usage(subject.account)
+                disk.usage[subject.account] = usage.plus(1, len(item.raw))
             else:
                 old = disk.slots.get(subject.slot)
                 if old is not None:
@@ -220,6 +240,9 @@ class MemoryStorage:
                 id_: one for id_, one in disk.pruned.items() if one not in commit.unpruned
             }
         disk.cursors.update(commit.cursors)
+        for account in commit.passed_over:
+            if account in disk.entries:
+                disk.usage[account] = self.usage(account)._replace(passed_over=True)
 
     def _check_disk(self) -> None:
         if self.disk.failing_commits:

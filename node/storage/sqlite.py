@@ -34,6 +34,7 @@ from crdt import (
     Scope,
     Slot,
     SlotStanding,
+    Usage,
     Written,
     account_of,
     parse_entry,
@@ -91,6 +92,12 @@ _REGISTERS = "SELECT heads, deleted, tips, era, void_count, card_count, id FROM 
 _LOG = """
     SELECT item_v1.raw FROM entry_v1 JOIN item_v1 ON item_v1.id = entry_v1.id
     WHERE entry_v1.account = ? ORDER BY entry_v1.number"""
+_USAGE = "SELECT operation_count, byte_count, passed_over FROM account_v1 WHERE id = ?"
+_PASSED_OVER = "SELECT id FROM account_v1 WHERE passed_over ORDER BY number"
+_ADD_USAGE = """
+    UPDATE account_v1 SET operation_count = operation_count + ?, byte_count = byte_count + ?
+    WHERE id = ?"""
+_PASS_OVER = "UPDATE account_v1 SET passed_over = ? WHERE id = ?"
 _UPSERT_SLOT = """
     INSERT INTO slot_v1 (slot, rank, id, subject, period) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (slot) DO UPDATE SET rank = excluded.rank, id = excluded.id,
@@ -214,10 +221,33 @@ class SqliteStorage:
             StorageFault: nothing was dropped.
         """
         with transaction(self._database, self.path):
+            row = self._one("SELECT account FROM record_v1 WHERE id = ?", record)
+            assert row is not None, "a record with operations has a row"
+            sizes = [size for (size,) in self._by_ids("SELECT length(raw) FROM item_v1", ids)]
+            self._database.execute(_ADD_USAGE, (-len(sizes), -sum(sizes), row[0]))
             self._database.executemany("DELETE FROM item_v1 WHERE id = ?", [(id_,) for id_ in ids])
             self._database.executemany(_INSERT_PRUNED, [(id_, record) for id_ in ids])
             # The newest may be among them: its number is not given again.
             self._database.execute(_UPSERT_LAST_N, (self._last_n,))
+
+    def usage(self, account: AccountId) -> Usage:
+        """Return how many operations of an account are in the store, and of how many bytes."""
+        row = self._one(_USAGE, account)
+        return Usage(row[0], row[1], bool(row[2])) if row else Usage()
+
+    def passed_over(self) -> list[AccountId]:
+        """Return the accounts of which something was not taken, for their quota."""
+        return [AccountId(id_) for (id_,) in self._all(_PASSED_OVER)]
+
+    def take_up(self, accounts: Sequence[AccountId]) -> None:
+        """Forget that they were passed over, and every cursor: peers are read anew.
+
+        Raises:
+            StorageFault: nothing was forgotten.
+        """
+        with transaction(self._database, self.path):
+            self._database.executemany(_PASS_OVER, [(0, account) for account in accounts])
+            self._database.execute("DELETE FROM cursor_v1")
 
     def standing(self, slot: bytes) -> SlotStanding | None:
         """Return what stands in a slot."""
@@ -313,6 +343,8 @@ class SqliteStorage:
                     self._stand(admission.item, admission.subject)
             database.executemany(_INSERT_STALE, _stale_rows(commit))
             self._unprune(commit.unpruned)
+            database.executemany(_ADD_USAGE, _usage_rows(commit.admissions))
+            database.executemany(_PASS_OVER, [(1, account) for account in commit.passed_over])
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
@@ -436,6 +468,17 @@ def _stale_rows(commit: Commit) -> list[tuple[bytes]]:
         one.subject.record for one in commit.admissions if isinstance(one.subject, Operation)
     }
     return [(change.record,) for change in commit.changes if change.record not in written]
+
+
+def _usage_rows(admissions: Iterable[Admission]) -> list[tuple[int, int, AccountId]]:
+    """Return what a batch adds to each account: operations and bytes."""
+    added: dict[AccountId, tuple[int, int]] = {}
+    for admission in admissions:
+        if isinstance(admission.subject, Operation):
+            account = admission.subject.account
+            count, size = added.get(account, (0, 0))
+            added[account] = count + 1, size + len(admission.item.raw)
+    return [(count, size, account) for account, (count, size) in added.items()]
 
 
 def _item_rows(

@@ -24,6 +24,7 @@ from crdt import (
     Replica,
     Scope,
     Storage,
+    Usage,
     make_entry,
 )
 from node.catalogue import CatalogueStore
@@ -366,3 +367,32 @@ def test_what_was_dropped_is_in_the_scope_that_it_was_in(store: Store) -> None:
     models, agents = Scope(frozenset([RecordKind.MODEL])), Scope(frozenset([RecordKind.AGENT]))
     assert len(store.storage.scoped_ids(models)) == 3 * 32
     assert store.storage.scoped_ids(agents) == ANN.genesis.id
+
+
+def test_what_an_account_has_stored_is_counted_and_pruning_gives_it_back(store: Store) -> None:
+    puts = [ANN.put(b"x" * 500, slug="a")]
+    for number in range(3):
+        puts.append(ANN.put(b"%d" % number, slug="a", cites=(puts[-1],)))
+    store.accept(ANN.genesis, *puts, BOB.genesis, BOB.put(b"other"))
+    assert store.storage.usage(ANN.account) == Usage(4, sum(len(one.raw) for one in puts))
+    assert store.storage.usage(AccountId(b"?" * 32)) == Usage()
+    store.storage.prune(ANN.record("a"), [OperationId(one.id) for one in puts[:2]])
+    store.reopen()
+    left = Usage(2, sum(len(one.raw) for one in puts[2:]))
+    assert store.storage.usage(ANN.account) == left
+    assert store.storage.usage(BOB.account).operations == 1
+
+
+def test_who_was_passed_over_is_remembered_until_it_is_taken_up_and_cursors_go(
+    store: Store,
+) -> None:
+    store.accept(ANN.genesis, BOB.genesis)
+    store.storage.commit(Commit(cursors={PEER: Cursor(b"p" * 16, 7)}, passed_over=(BOB.account,)))
+    store.reopen()
+    assert store.storage.passed_over() == [BOB.account]
+    assert store.storage.usage(BOB.account) == Usage(0, 0, passed_over=True)
+    assert store.storage.cursor(PEER) is not None
+    store.storage.take_up([BOB.account])
+    store.reopen()
+    assert store.storage.passed_over() == []
+    assert store.storage.cursor(PEER) is None

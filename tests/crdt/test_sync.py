@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 
 from crdt import (
+    Admission,
     AnswerReceived,
     Changed,
     Cursor,
@@ -32,9 +33,11 @@ from crdt import (
     SyncMachine,
     WakeAt,
     WorldFault,
+    parse_operation,
     sha3,
 )
 from crdt.budgets import TokenBucket
+from crdt.fairness import PROMPT_BURST
 from crdt.frames import (
     CatchUp,
     CatchUpMode,
@@ -52,6 +55,7 @@ from crdt.frames import (
     encode_request,
 )
 from crdt.outbox import FRAME_BURST, ITEM_BYTES_MAX, Outbox
+from crdt.progress import COMPARE_MS_MAX, new_progress
 from crdt.reconcile.frames import (
     AskRanges,
     Compare,
@@ -333,6 +337,37 @@ def test_a_full_disk_while_catching_up_asks_again_and_skips_nothing() -> None:
     assert bench.disk.cursors[PEER].n == 1
 
 
+def test_what_a_neighbour_passes_on_is_bounded_in_bytes_and_another_one_has_its_own_share() -> None:
+    big = [ANN.put(b"x" * 50_000, slug=f"s{number}") for number in range(4)]
+    bench = Bench(SyncLimits(gossip_bytes_per_s=50_000))
+    bench.connect()
+    bench(PeerConnected(OTHER))
+    bench(GossipReceived(PEER, PEER, encode_ops([ANN.genesis], NETWORK)))
+    frames = [encode_ops([item], NETWORK) for item in big]
+    for frame in frames[:3]:
+        bench(GossipReceived(PEER, PEER, frame))
+    assert bench.disk.last_n == 2, "the burst is two seconds of it"
+    bench(GossipReceived(PEER, OTHER, frames[2]))
+    assert bench.disk.last_n == 3
+    bench.now_ms += 2_000
+    bench(GossipReceived(PEER, PEER, frames[3]))
+    assert bench.disk.last_n == 4
+
+
+def test_a_comparison_that_brings_only_what_is_not_taken_puts_the_next_one_off() -> None:
+    peer = new_progress(PEER, None, SyncLimits(), 0)
+    waits = []
+    for _ in range(12):
+        peer.compare_due_ms = 600_000
+        peer.compared(is_fruitless=True, now_ms=0)
+        waits.append(peer.compare_due_ms)
+    assert waits[:3] == [1_200_000, 2_400_000, 4_800_000]
+    assert max(waits) == COMPARE_MS_MAX
+    peer.compare_due_ms = 600_000
+    peer.compared(is_fruitless=False, now_ms=0)
+    assert peer.compare_due_ms == 600_000
+
+
 def test_a_local_write_is_settled_before_it_is_gossiped() -> None:
     bench = Bench()
     effects = bench(LocalItems(3, (ANN.genesis, ANN.put())))
@@ -344,7 +379,7 @@ def test_a_local_write_is_settled_before_it_is_gossiped() -> None:
 def test_the_outbox_paces_batches_and_falls_back_to_ids() -> None:
     outbox = Outbox(NETWORK)
     items = [ANN.put(b"x" * 30_000, slug=f"s{number}") for number in range(200)]
-    outbox.put(items)
+    outbox.put([Admission(item, parse_operation(item, NETWORK)) for item in items], 0)
     first = outbox.flush(0)
     assert 1 <= len(first) <= FRAME_BURST
     assert outbox.flush(0) == []
@@ -356,9 +391,24 @@ def test_the_outbox_paces_batches_and_falls_back_to_ids() -> None:
     opened = [decode_gossip(frame.raw, NETWORK) for frame in frames if isinstance(frame, Gossip)]
     whole = [item.id for frame in opened if isinstance(frame, Ops) for item in frame.items]
     announced = [id_ for frame in opened if isinstance(frame, Have) for id_ in frame.ids]
-    assert len(whole) * 30_000 <= ITEM_BYTES_MAX
+    assert (len(whole) - PROMPT_BURST) * 30_000 <= ITEM_BYTES_MAX
     assert sorted([*whole, *announced]) == sorted(item.id for item in items)
     assert len(frames) / 20 <= now_ms / 1000 + FRAME_BURST / 20 + 1
+
+
+def test_a_flooding_account_leaves_frames_for_a_quiet_one() -> None:
+    bob, outbox = Writer("bob"), Outbox(NETWORK)
+    flood = [ANN.put(b"x" * 2_000, slug=f"s{number}") for number in range(1_000)]
+    outbox.put([Admission(item, parse_operation(item, NETWORK)) for item in flood], 0)
+    outbox.flush(0)
+    for now_ms in range(50, 5_000, 200):
+        outbox.flush(now_ms - 1)
+        quiet = bob.put(slug=f"q{now_ms}")
+        outbox.put([Admission(quiet, parse_operation(quiet, NETWORK))], now_ms)
+        frames = [one.raw for one in outbox.flush(now_ms) if isinstance(one, Gossip)]
+        opened = [decode_gossip(raw, NETWORK) for raw in frames]
+        assert any(isinstance(one, Ops) and one.items == (quiet,) for one in opened)
+    assert outbox, "the flood is still waiting"
 
 
 def test_a_bucket_refills_with_time_and_not_past_its_brim() -> None:

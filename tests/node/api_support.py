@@ -17,6 +17,8 @@ import aiohttp
 from crdt import (
     Item,
     OperationType,
+    QuotaLimits,
+    Quotas,
     RecordId,
     RecordKind,
     Replica,
@@ -151,15 +153,17 @@ def write_of(
 
 @asynccontextmanager
 async def running_api(
-    folder: Path, limits: ApiLimits | None = None, rule: WorkRule | None = None
+    folder: Path,
+    limits: ApiLimits | None = None,
+    rule: WorkRule | None = None,
+    quotas: QuotaLimits | None = None,
 ) -> AsyncIterator[Api]:
     """Run an API over a real log until the block ends; with a rule, accounts take work."""
     storage = open_storage(folder / "log.sqlite3", NETWORK)
     reader = SqliteReader(folder / "log.sqlite3", NETWORK)
     judge = StampJudge(NETWORK, rule)
-    machine = SyncMachine(
-        Replica(NETWORK, storage, RegistryRules(), LaneReceipts(), judge), random.Random(1)
-    )
+    replica = Replica(NETWORK, storage, RegistryRules(), LaneReceipts(), judge, Quotas(quotas))
+    machine = SyncMachine(replica, random.Random(1))
     driver = Driver(machine, storage, Link("a", {}), NETWORK)
     access = Access(folder / "access.sqlite3")
     catalogue = Catalogue(driver, reader, NETWORK)

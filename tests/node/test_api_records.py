@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdt import OperationType
+from crdt import OperationType, QuotaLimits
 from tests.node.api_support import put_of, running_api, write_of
 from tests.writers import Writer
 
@@ -198,3 +198,26 @@ async def test_a_write_that_is_stored_is_acknowledged_though_a_tombstone_shows(a
     assert said["conflicts"] == [beside.id.hex()]
     assert (await api.ask("GET", path))[0] == 410
     assert (await api.ask("GET", f"{path}/versions/{beside.id.hex()}"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (QuotaLimits(operation_count_max=4), "quota.operation_count_max"),
+        (QuotaLimits(operations_per_day=4), "quota.operations_per_day"),
+    ],
+)
+async def test_over_its_quota_an_account_is_told_which_and_what_to_do(tmp_path, limits, setting):
+    async with running_api(tmp_path, quotas=limits) as api:
+        statuses = []
+        for number in range(7):
+            item = put_of(ANN, DATA, slug=f"thing-{number}")
+            status, answer = await api.write(ANN, "POST", "/v1/models", DATA, item)
+            statuses.append(status)
+        assert statuses[:4] == [201] * 4
+        assert statuses[-1] == 429
+        assert answer["code"] == "over-quota"
+        for word in (ANN.account.hex()[:16], setting, "another node"):
+            assert word in answer["detail"]
+        status, _ = await api.create(BOB, DATA)
+        assert status == 201

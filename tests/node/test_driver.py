@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from crdt import MalformedBytes, PeerId, RecordChange, Status
-from node.driver import LOCAL_COUNT_MAX, Driver, Overloaded, Refused, Stopping
+from node.driver import (
+    BATCH_ITEM_COUNT_SHARED,
+    LOCAL_ACCOUNT_COUNT_MAX,
+    LOCAL_COUNT_MAX,
+    Driver,
+    Overloaded,
+    Refused,
+    Stopping,
+)
 from node.storage import StorageFull
 from tests.node.links import connect, eventually, running
 from tests.writers import Writer
@@ -169,10 +177,40 @@ async def test_garbage_gossip_and_requests_do_no_harm(tmp_path: Path) -> None:
 async def test_too_many_waiting_publishes_are_refused(tmp_path: Path) -> None:
     async with running("a", tmp_path, {}) as node:
         raw = ANN.genesis.raw
-        calls = [node.catalogue.publish([raw]) for _ in range(LOCAL_COUNT_MAX + 100)]
+        calls = [node.catalogue.publish([raw]) for _ in range(LOCAL_ACCOUNT_COUNT_MAX + 100)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         refused = [result for result in results if isinstance(result, Overloaded)]
         assert len(refused) == 100
+
+
+async def test_one_account_cannot_take_every_place_of_waiting_publishes(tmp_path: Path) -> None:
+    bob, cem = Writer("bob"), Writer("cem")
+    async with running("a", tmp_path, {}) as node:
+        raws = [ANN.genesis.raw] * LOCAL_COUNT_MAX
+        calls = [node.catalogue.publish([raw]) for raw in (*raws, bob.genesis.raw)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert not isinstance(results[-1], BaseException)
+        many = [Writer(f"w{number}").genesis.raw for number in range(LOCAL_COUNT_MAX)]
+        calls = [node.catalogue.publish([raw]) for raw in (*many, cem.genesis.raw)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(one, Overloaded) for one in results] == [False] * 1024 + [True]
+
+
+async def test_a_quiet_account_is_published_before_the_flood_that_came_first(
+    tmp_path: Path,
+) -> None:
+    bob = Writer("bob")
+    async with running("a", tmp_path, {}) as node:
+        await node.catalogue.publish([ANN.genesis.raw, bob.genesis.raw])
+        done: list[str] = []
+
+        async def publish(who: str, raw: bytes) -> None:
+            await node.catalogue.publish([raw])
+            done.append(who)
+
+        flood = [publish("ann", raw) for raw in puts(400)]
+        await asyncio.gather(*flood, publish("bob", bob.put().raw))
+        assert done.index("bob") <= BATCH_ITEM_COUNT_SHARED
 
 
 async def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(tmp_path: Path) -> None:

@@ -59,7 +59,16 @@ def copy_of(disk: MemoryDisk) -> MemoryDisk:
     """Return the disk as it is now, for a restart from an older one."""
     changed = {
         name: dict(getattr(disk, name))
-        for name in ("items", "numbers", "operations", "records", "slots", "pruned", "cursors")
+        for name in (
+            "items",
+            "numbers",
+            "operations",
+            "records",
+            "slots",
+            "pruned",
+            "usage",
+            "cursors",
+        )
     }
     entries = {account: list(some) for account, some in disk.entries.items()}
     return replace(disk, entries=entries, **changed)

@@ -55,6 +55,7 @@ class Bug:
         steps: Which steps of a life show it; None where worlds alone do (`focus.py`).
         node_count: How many nodes such a life has: with few, nobody mends what one forgets.
         gated: It takes a network that asks for work (`gated.py`).
+        play: What shows it, if neither a world nor a life does.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Bug:
     steps: Mapping[scenario.Step, int] | None = None
     node_count: int = 5
     gated: bool = False
+    play: Callable[[int], object] | None = None
 
     def run(self, seed: int) -> None:
         """Play a seed in the way that shows this bug; planted or not.
@@ -71,7 +73,9 @@ class Bug:
         Raises:
             Violation, or whatever the bug makes of it: it is caught.
         """
-        if self.gated:
+        if self.play is not None:
+            self.play(seed)
+        elif self.gated:
             gated.play_gated(seed)
         elif self.steps is None:
             focus.focused(seed, self.emphasis).run()

@@ -30,6 +30,8 @@ from crdt import (
     PeerId,
     PeerLost,
     PruneAsked,
+    QuotaLimits,
+    Quotas,
     Replica,
     Reply,
     RequestFailed,
@@ -91,6 +93,7 @@ class SimNode:
         acknowledged: Ids of what it said it has.
         scope: What it wants of the others, from its next start on.
         censors: Its sketches leave out half of what it has, whoever asks; only ranges tell.
+        quotas: What an account may have there, from its next start on.
     """
 
     name: PeerId
@@ -101,6 +104,7 @@ class SimNode:
     fate: Fate = field(default_factory=Fate)
     scope: Scope = EVERYTHING
     censors: bool = False
+    quotas: QuotaLimits = field(default_factory=QuotaLimits)
     dropped: set[bytes] = field(default_factory=set)
     acknowledged: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
@@ -172,7 +176,9 @@ class Swarm:
         """Start a node from its disk and connect it."""
         node = self.nodes[name]
         assert node.machine is None
-        replica = Replica(NETWORK, node.storage, AnyBody(), LaneReceipts())
+        replica = Replica(
+            NETWORK, node.storage, AnyBody(), LaneReceipts(), quotas=Quotas(node.quotas)
+        )
         rng = random.Random(self.rng.random())
         node.machine = SyncMachine(replica, rng, self.limits, node.scope)
         if node.censors:

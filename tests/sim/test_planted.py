@@ -8,11 +8,14 @@ import secrets
 
 import pytest
 
+from tests.sim import planted_quotas
 from tests.sim.planted import BUGS, Bug
 from tests.sim.schedules import play
 
 WORLD_COUNT_MAX, LIFE_COUNT_MAX = 1_500, 200
 """The rarest bug shows in about one world of fifty, or one life of twenty."""
+PLAY_COUNT_MAX = 3
+"""A play of its own (`Bug.play`) is made to show its bug, whatever the seed."""
 SOUND_COUNT = 4
 
 
@@ -24,6 +27,8 @@ def seed_base() -> int:
 def caught_by(bug: Bug, base: int) -> int:
     """Return the first seed that shows the bug."""
     count = WORLD_COUNT_MAX if bug.steps is None else LIFE_COUNT_MAX
+    if bug.play is not None:
+        count = PLAY_COUNT_MAX
     with bug.plant():
         for seed in range(base, base + count):
             try:
@@ -45,6 +50,7 @@ def test_a_planted_bug_is_caught_and_its_seed_is_sound_without_it(name: str) -> 
 
 def test_there_are_enough_of_them_and_each_says_what_it_breaks() -> None:
     assert len(BUGS) >= 30
+    assert planted_quotas.quota_ignored.__name__ in BUGS
     assert all(len(bug.breaks) > 20 for bug in BUGS.values())
 
 
