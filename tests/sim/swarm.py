@@ -142,9 +142,8 @@ class Swarm:
 
     def add_node(self) -> PeerId:
         """Start one more node, connected to all that are up."""
-        name = PeerId(f"n{len(self.nodes)}")
-        epoch = sha3(f"{name} {self.rng.random()}".encode())[:16]
-        self.nodes[name] = SimNode(name, MemoryDisk(epoch))
+        name = self._name(len(self.nodes))
+        self.nodes[name] = SimNode(name, self._empty_disk(name))
         self.start(name)
         return name
 
@@ -152,15 +151,13 @@ class Swarm:
         """Start a node from its disk and connect it."""
         node = self.nodes[name]
         assert node.machine is None
-        replica = Replica(NETWORK, node.storage, AnyBody(), LaneReceipts())
+        replica = Replica(NETWORK, self._storage(node), AnyBody(), LaneReceipts())
         rng = random.Random(self.rng.random())
         node.machine = SyncMachine(replica, rng, self.limits)
         node.incarnation += 1
         node.seen.clear()
         self._handle(node, Heartbeat())
-        for other in self.nodes.values():
-            if other is not node and other.machine is not None:
-                self._connect(node.name, other.name)
+        self._introduce(node)
 
     def crash(self, name: PeerId) -> None:
         """Lose everything of a node but its disk."""
@@ -200,12 +197,14 @@ class Swarm:
         node = self.nodes[name]
         for target in targets:
             there = self.nodes[target]
-            self._travel(name, target, lambda there=there: self._gossip(there, name, node, raw))
+            self._travel(
+                name, target, lambda there=there: self._gossip(there, name, node, raw), "gossip", raw
+            )
 
     def pester(self, name: PeerId, target: PeerId, raw: bytes) -> None:
         """A hostile node sends a request, and does not wait for the answer."""
         there = self.nodes[target]
-        self._travel(name, target, lambda: self._ask(there, name, raw))
+        self._travel(name, target, lambda: self._ask(there, name, raw), "request", raw)
 
     def heal(self) -> None:
         """End every fault: fair weather, all nodes up, honest disks, all links whole."""
@@ -249,6 +248,29 @@ class Swarm:
         """A digest of every event so far, in order."""
         return self._history.hexdigest()
 
+    # -- what another kind of swarm does in another way
+
+    def _name(self, number: int) -> PeerId:
+        return PeerId(f"n{number}")
+
+    def _empty_disk(self, name: PeerId) -> MemoryDisk:
+        return MemoryDisk(sha3(f"{name} {self.rng.random()}".encode())[:16])
+
+    def _storage(self, node: SimNode) -> SimStorage:
+        return node.storage
+
+    def _introduce(self, node: SimNode) -> None:
+        """Connect a node that has just started: here to everybody."""
+        for other in self.nodes.values():
+            if other is not node and other.machine is not None:
+                self._connect(node.name, other.name)
+
+    def _judge(self, raw: bytes) -> Verdict:
+        return check_gossip(raw, NETWORK)
+
+    def _note(self, *event: object) -> None:
+        self._history.update(repr(event).encode())
+
     # -- the network
 
     def _connect(self, one: PeerId, other: PeerId) -> None:
@@ -269,8 +291,13 @@ class Swarm:
         self._sequence += 1
         heapq.heappush(self._queue, (self.now_ms + delay_ms, self._sequence, action))
 
-    def _travel(self, one: PeerId, other: PeerId, arrive: Callable[[], None]) -> None:
-        """Deliver after a while, perhaps twice, perhaps never, only while both are linked."""
+    def _travel(
+        self, one: PeerId, other: PeerId, arrive: Callable[[], None], kind: str, raw: bytes
+    ) -> None:
+        """Deliver after a while, perhaps twice, perhaps never, only while both are linked.
+
+        Here neither what it is (`gossip`, `request`, `answer`) nor its bytes make a difference.
+        """
         link = frozenset((one, other))
 
         def deliver() -> None:
@@ -288,7 +315,7 @@ class Swarm:
         if node.machine is None:
             return
         now_ms = node.clock.at(self.now_ms)
-        self._history.update(repr((now_ms, node.name, event)).encode())
+        self._note(now_ms, node.name, event)
         incarnation = node.incarnation
         try:
             effects = node.machine.handle(event, now_ms=now_ms)
@@ -307,7 +334,7 @@ class Swarm:
         match effect:
             case Gossip(raw):
                 node.seen.add(sha3(raw))
-                self._forward(node, author=node.name, raw=raw)
+                self._forward(node, author=node.name, via=node.name, raw=raw)
             case SendRequest():
                 self._request(node, effect)
             case Settled(token, outcomes):
@@ -335,22 +362,27 @@ class Swarm:
 
         self._at(node.clock.real_delay(at_ms, self.now_ms), beat)
 
-    def _forward(self, node: SimNode, *, author: PeerId, raw: bytes) -> None:
+    def _forward(self, node: SimNode, *, author: PeerId, via: PeerId, raw: bytes) -> None:
+        """Pass a frame on that came from `via`: here to everybody but its author."""
         for other in sorted(self.nodes):
             if other not in {node.name, author}:
-                there = self.nodes[other]
-                self._travel(
-                    node.name, other, lambda there=there: self._gossip(there, author, node, raw)
-                )
+                self._pass_on(node, other, author, raw)
+
+    def _pass_on(self, node: SimNode, other: PeerId, author: PeerId, raw: bytes) -> None:
+        there = self.nodes[other]
+        self._travel(
+            node.name, other, lambda: self._gossip(there, author, node, raw), "gossip", raw
+        )
 
     def _gossip(self, node: SimNode, author: PeerId, forwarder: SimNode, raw: bytes) -> None:
         """What the network child does: judge the bytes, pass on, hand over; each frame once."""
-        if node.machine is None or sha3(raw) in node.seen:
+        digest = sha3(raw)
+        if node.machine is None or digest in node.seen:
             return
-        node.seen.add(sha3(raw))
-        if check_gossip(raw, NETWORK) is not Verdict.ACCEPT:
+        node.seen.add(digest)
+        if self._judge(raw) is not Verdict.ACCEPT:
             return
-        self._forward(node, author=author, raw=raw)
+        self._forward(node, author=author, via=forwarder.name, raw=raw)
         self._handle(node, GossipReceived(author, forwarder.name, raw))
 
     def _request(self, node: SimNode, effect: SendRequest) -> None:
@@ -367,9 +399,9 @@ class Swarm:
             raw = self._answer(there, node.name, effect.raw)
             if raw is not None:
                 answer = AnswerReceived(effect.peer, effect.request, raw)
-                self._travel(effect.peer, node.name, lambda: finish(answer))
+                self._travel(effect.peer, node.name, lambda: finish(answer), "answer", raw)
 
-        self._travel(node.name, effect.peer, arrive)
+        self._travel(node.name, effect.peer, arrive, "request", effect.raw)
         failed = RequestFailed(effect.peer, effect.request, "timeout")
         self._at(int(effect.timeout_s * 1000), lambda: finish(failed))
 
@@ -383,7 +415,7 @@ class Swarm:
         if node.machine is None:
             return None
         now_ms = node.clock.at(self.now_ms)
-        self._history.update(repr((now_ms, node.name, peer, raw)).encode())
+        self._note(now_ms, node.name, peer, raw)
         effects = node.machine.handle(RequestReceived(peer, 0, raw), now_ms=now_ms)
         (answer,) = (effect.raw for effect in effects if isinstance(effect, Reply))
         for effect in effects:
