@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,12 @@ from crdt import (
     unpack_item,
 )
 from node.storage.cards import CardKey, CardRow, CardShelf, row_of
+from node.storage.epochs import EPOCH_BYTES, find_mark, renew_mark, settled
+from node.storage.errors import StorageFault
 from node.storage.migrations import SCHEMA_FOLDER, open_database, storage_faults, transaction
 from node.storage.views import SearchViews
 from registry import RegistryRules
 
-EPOCH_BYTES = 16
 CARD_KEY = """
     SELECT (SELECT max(n) FROM item_v1
         WHERE record_number = (SELECT number FROM record_v1 WHERE id = ?)), (
@@ -80,6 +82,9 @@ _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM recor
 _UPSERT_LAST_N = """
     INSERT INTO meta_v1 (key, value) VALUES ('last_n', ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_UPSERT_META = """
+    INSERT INTO meta_v1 (key, value) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 _OPERATION = int(ItemKind.OPERATION)
 PAGE_COUNT_MAX = 4096
 """Items in a page of the log: what one answer can carry."""
@@ -105,13 +110,13 @@ class SqliteStorage:
         self.path = path
         self.network = network
         self._database = database
-        self._epoch = _epoch_of(database, path)
+        self._epoch = _settle(database, path)
         self._last_n = _last_n_of(database, path)
         self._views = SearchViews(database, path, CardShelf(self, RegistryRules().seed_of))
 
     @property
     def epoch(self) -> bytes:
-        """16 random bytes chosen when this file was made."""
+        """16 random bytes: of this file, until it is copied or put back (`epochs.py`)."""
         return self._epoch
 
     @property
@@ -122,6 +127,9 @@ class SqliteStorage:
     def close(self) -> None:
         """Close the file; what was committed is safe."""
         with storage_faults(self.path):
+            with suppress(StorageFault, OSError):  # then the next start takes another epoch
+                with transaction(self._database, self.path):
+                    self._database.execute(_UPSERT_META, ("mark", renew_mark(self.path)))
             self._database.close()
 
     def known(self, ids: Collection[ItemId]) -> set[ItemId]:
@@ -437,16 +445,18 @@ def _record_row(number: int | None, change: RecordChange) -> tuple[object, ...]:
     )
 
 
-def _epoch_of(database: sqlite3.Connection, path: Path | str) -> bytes:
+def _settle(database: sqlite3.Connection, path: Path | str) -> bytes:
+    """Return the store's epoch, another one than before if it is a copy or an older state."""
     with transaction(database, path):
-        database.execute(
-            "INSERT OR IGNORE INTO meta_v1 (key, value) VALUES ('epoch', ?)",
-            (secrets.token_bytes(EPOCH_BYTES),),
-        )
-        row: tuple[bytes] = database.execute(
-            "SELECT value FROM meta_v1 WHERE key = 'epoch'"
-        ).fetchone()
-    return row[0]
+        rows = database.execute("SELECT key, value FROM meta_v1 WHERE key IN ('epoch', 'mark')")
+        known: dict[str, bytes] = dict(rows.fetchall())
+        before, found = known.get("epoch", b""), find_mark(path)
+        fresh = secrets.token_bytes(EPOCH_BYTES)
+        epoch = settled(before, noted=known.get("mark", b""), found=found, fresh=fresh)
+        if epoch != before or not found:  # else nothing is written: the disk may be full
+            database.execute(_UPSERT_META, ("epoch", epoch))
+            database.execute(_UPSERT_META, ("mark", renew_mark(path)))
+    return epoch
 
 
 def _last_n_of(database: sqlite3.Connection, path: Path | str) -> int:

@@ -43,8 +43,9 @@ from crdt import (
     check_gossip,
     sha3,
 )
+from node.storage import epochs
 from node.storage.memory import MemoryDisk
-from tests.sim.disks import Fate, Killed, SimStorage
+from tests.sim.disks import Fate, Killed, SimStorage, copy_of
 from tests.writers import NETWORK, AnyBody, LaneReceipts
 
 Liar = Callable[[bytes, random.Random], bytes]
@@ -83,6 +84,7 @@ class SimNode:
     """One simulated node; `machine` is None while it is down. Its disk survives.
 
     Attributes:
+        mark: What is found beside its disk (`node/storage/epochs.py`).
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
     """
@@ -93,6 +95,7 @@ class SimNode:
     liar: Liar | None = None
     clock: Clock = field(default_factory=Clock)
     fate: Fate = field(default_factory=Fate)
+    mark: bytes = b""
     dropped: set[bytes] = field(default_factory=set)
     acknowledged: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
@@ -151,6 +154,7 @@ class Swarm:
         """Start a node from its disk and connect it."""
         node = self.nodes[name]
         assert node.machine is None
+        self._settle(node)
         replica = Replica(NETWORK, self._storage(node), AnyBody(), LaneReceipts())
         rng = random.Random(self.rng.random())
         node.machine = SyncMachine(replica, rng, self.limits)
@@ -166,6 +170,32 @@ class Swarm:
         node.wake_ms = None
         for link in sorted(tuple(sorted(link)) for link in self._links if name in link):
             self._disconnect(*link)
+
+    def stop(self, name: PeerId) -> None:
+        """Stop a node in order, which a crash is not: its mark is written anew."""
+        self.crash(name)
+        self._renew_mark(self.nodes[name])
+
+    def put_back(self, name: PeerId, backup: MemoryDisk, *, folder: bool) -> None:
+        """Put an older state in the place of a node's disk, while the node is down.
+
+        What it alone had acknowledged since is lost, and nobody can be asked for it any more.
+
+        Args:
+            folder: With all the files beside the database, which are other files then.
+        """
+        node = self.nodes[name]
+        assert node.machine is None
+        node.disk = copy_of(backup)
+        if folder:
+            node.mark = sha3(b"put back" + node.mark)
+        node.dropped &= node.disk.pruned.keys()
+        node.acknowledged &= node.disk.numbers.keys()
+        node.settled.clear()
+        others = [one.disk.numbers for one in self.nodes.values() if one.is_honest]
+        self.acknowledged = [
+            item for item in self.acknowledged if any(item.id in numbers for numbers in others)
+        ]
 
     def cut(self, one: PeerId, other: PeerId) -> None:
         """Part two nodes until `heal`."""
@@ -198,7 +228,11 @@ class Swarm:
         for target in targets:
             there = self.nodes[target]
             self._travel(
-                name, target, lambda there=there: self._gossip(there, name, node, raw), "gossip", raw
+                name,
+                target,
+                lambda there=there: self._gossip(there, name, node, raw),
+                "gossip",
+                raw,
             )
 
     def pester(self, name: PeerId, target: PeerId, raw: bytes) -> None:
@@ -247,6 +281,18 @@ class Swarm:
     def history(self) -> str:
         """A digest of every event so far, in order."""
         return self._history.hexdigest()
+
+    def _settle(self, node: SimNode) -> None:
+        """What the production store does when it is opened."""
+        disk, fresh = node.disk, sha3(b"fresh %d" % node.incarnation + node.disk.epoch)[:16]
+        epoch = epochs.settled(disk.epoch, noted=disk.mark, found=node.mark, fresh=fresh)
+        if epoch != disk.epoch or not node.mark:
+            disk.epoch = epoch
+            self._renew_mark(node)
+
+    def _renew_mark(self, node: SimNode) -> None:
+        self._token += 1
+        node.mark = node.disk.mark = b"mark %d of " % self._token + node.name.encode()
 
     # -- what another kind of swarm does in another way
 
