@@ -1,15 +1,15 @@
 """Whether a store is the one that its epoch names, or a copy of it, or an older state of it.
 
-A peer's cursor says "read to arrival n of epoch E". A database that was restored from a backup gives
-numbers again that it had given before, so under its old epoch such a cursor would pass by what is
-new. So a small file beside the database, the mark, is written anew at each stop, and the database
-notes it: its random token, inode and time of change, which no copy keeps. Whoever finds another
-mark than the one noted has a copy, or a state from before the last stop: a new epoch.
+A peer's cursor says "read to arrival n of epoch E". A database that was put back from a backup
+gives numbers again that it had given before, so under its old epoch such a cursor would pass by
+what is new. So a small file beside the database, the mark, is written anew at each stop, and the
+database notes it: its random token, inode and time of change, which no copy keeps. Whoever finds
+another mark than the one noted has a copy, or a state from before the last stop: a new epoch.
 
-Nothing is believed that could be wrong in the other direction: a mark that is lost or late costs a
-new epoch, which costs each peer one comparison. What no mark shows, because file system and all went back
-(a snapshot of a machine; or the database alone, put back after a kill in the run it was copied in),
-the proofs of `crdt/reconcile` find within 10 minutes.
+In doubt it is a new epoch, which costs each peer a comparison: when the mark was lost, for example.
+What no mark shows (a machine put back with its file system; the database alone, put back in place
+after a kill in the very run that it was copied in), the proofs of `crdt/reconcile` find within 10
+minutes.
 """
 
 from __future__ import annotations

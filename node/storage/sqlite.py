@@ -127,9 +127,9 @@ class SqliteStorage:
     def close(self) -> None:
         """Close the file; what was committed is safe."""
         with storage_faults(self.path):
-            with suppress(StorageFault, OSError):  # then the next start takes another epoch
-                with transaction(self._database, self.path):
-                    self._database.execute(_UPSERT_META, ("mark", renew_mark(self.path)))
+            # If the disk is full, the mark is as it was, or the next start takes another epoch.
+            with suppress(StorageFault), transaction(self._database, self.path):
+                self._database.execute(_UPSERT_META, ("mark", renew_mark(self.path)))
             self._database.close()
 
     def known(self, ids: Collection[ItemId]) -> set[ItemId]:

@@ -29,6 +29,8 @@ from tests.writers import Writer
 SIZES = (10, 50, 200, 1_000)
 FOUNDING_MS = 60_000
 QUIET_MS = 60_000
+ROUND_MS = 40_000
+"""After so long everybody has read everybody once more by cursor."""
 BODY_BYTES = 700
 """Makes items of 1.1 KB, as those of the benchmark of ingest."""
 WAIT_MS_MAX = 600_000
@@ -55,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What was sent by all nodes together, per operation and node (messages, bytes)."""
+    """What was sent by all nodes together, per operation and node, beyond what goes on anyway."""
 
     gossip_messages: float
     gossip_bytes: float
@@ -69,11 +71,12 @@ class Row:
 
     Attributes:
         peers, mesh: In the mean, connections of a node and those that it gossips over.
-        half_s, all_s: After one operation: until half of the nodes, and all of them, hold it (medians).
+        half_s, all_s: After one operation: until half of the nodes, and all, hold it (medians).
         worst_s: The slowest operation until all held it.
         burst_s: Until all sets are equal after a burst.
         dropped_s: The same while `DROPPED` of all gossip messages are lost.
-        join_s: Until a newcomer with an empty store holds everything, from its first dial.
+        join_s: Until a newcomer with an empty store holds everything, from its start.
+        join_bytes: What it was answered.
         healed_s: From the end of a partition until all sets are equal.
         idle_bytes_per_peer_s: What a node sends a peer when nothing happens.
     """
@@ -110,6 +113,7 @@ class Survey:
         self.town = Town(seed, node_count, bootstrap_count=max(3, node_count // 10))
         self.names = sorted(self.town.nodes)
         self.items: list[Item] = []
+        self.idle = Counter[str](), Counter[str]()
         self.seed = seed
 
     def take(self) -> Row:
@@ -126,7 +130,8 @@ class Survey:
             raise Violation("alone", "a node has found nobody")
         sent = self._sent_since(None)
         town.run(QUIET_MS)
-        idle_bytes = self._sent_since(sent)[1].total() / self.node_count / peers
+        self.idle = self._sent_since(sent)
+        idle_bytes = self.idle[1].total() / self.node_count / peers
         reach, live = self._live()
         burst_s, burst = self._burst("burst")
         town.roads = Roads(loss=DROPPED)
@@ -165,7 +170,7 @@ class Survey:
         """One operation after the other, while nothing else happens."""
         town, reach = self.town, list[tuple[float, float]]()
         self._introduce([f"live {n}" for n in range(self.plan.live_count)])
-        sent = self._sent_since(None)
+        sent, first_ms = self._sent_since(None), town.now_ms
         for number in range(self.plan.live_count):
             item = self._write(f"live {number}")
             began_ms = town.now_ms
@@ -175,7 +180,7 @@ class Survey:
             times = [at_ms - began_ms for at_ms in town.arrivals[item.id]]
             reach.append((statistics.median_high(times) / 1000, max(times) / 1000))
             town.run(max(0, began_ms + 2_000 - town.now_ms))
-        return reach, self._traffic(sent, self.plan.live_count)
+        return reach, self._traffic(sent, first_ms, self.plan.live_count)
 
     def _burst(self, name: str) -> tuple[float, Traffic]:
         """Many at once, at several nodes."""
@@ -183,22 +188,23 @@ class Survey:
         writers = [f"{name} {n}" for n in range(min(plan.burst_nodes, self.node_count))]
         self._introduce(writers)
         sent = self._sent_since(None)
-        seconds = self._publish(dict(zip(town.rng.sample(self.names, len(writers)), writers)),
-                                plan.burst_count // len(writers))  # fmt: skip
-        return seconds, self._traffic(sent, plan.burst_count)
+        names = town.rng.sample(self.names, len(writers))
+        shares = dict(zip(names, writers, strict=True))
+        began_ms = town.now_ms
+        seconds = self._publish(shares, plan.burst_count // len(writers))
+        return seconds, self._traffic(sent, began_ms, plan.burst_count)
 
     def _join(self) -> tuple[float, int]:
         """A newcomer comes with nothing."""
         town = self.town
-        began_ms, before = town.now_ms, Counter(town.message_bytes)
+        began_ms = town.now_ms
         name = town.add_node()
         while len(town.nodes[name].disk.items) < len(self.items) + self._geneses:
             self._wait(began_ms, "the newcomer")
         seconds = (town.now_ms - began_ms) / 1000
-        spent = Counter(town.message_bytes) - before
         self.names.append(name)
         self.node_count += 1
-        return seconds, spent["answer"]
+        return seconds, town.answered_bytes[name]
 
     def _part(self) -> float:
         """Two halves that hear nothing of each other for a while, and both write."""
@@ -288,14 +294,23 @@ class Survey:
         now = Counter(self.town.message_counts), Counter(self.town.message_bytes)
         return now if before is None else (now[0] - before[0], now[1] - before[1])
 
-    def _traffic(self, before: tuple[Counter[str], Counter[str]], operations: int) -> Traffic:
+    def _traffic(
+        self, before: tuple[Counter[str], Counter[str]], began_ms: int, operations: int
+    ) -> Traffic:
+        """What operations cost, until everybody has read everybody again, less the idle share."""
+        self.town.run(ROUND_MS)
         counts, sizes = self._sent_since(before)
+        quiet = (self.town.now_ms - began_ms) / QUIET_MS
         share = operations * self.node_count
+
+        def sync(sent: Counter[str], idle: Counter[str]) -> float:
+            return sum(sent[kind] - quiet * idle[kind] for kind in ("request", "answer")) / share
+
         return Traffic(
             round(counts["gossip"] / share, 3),
             round(sizes["gossip"] / share, 1),
-            round((counts["request"] + counts["answer"]) / share, 3),
-            round((sizes["request"] + sizes["answer"]) / share, 1),
+            round(sync(counts, self.idle[0]), 3),
+            round(sync(sizes, self.idle[1]), 1),
         )
 
 

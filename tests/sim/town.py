@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crdt import Commit, ItemId, PeerId, SyncLimits
+from crdt import Commit, ItemId, PeerId, SyncLimits, Verdict
 from node.network.addressbook import AddressBook
 from node.network.addresses import PeerAddress
 from tests.node.network.books import NOW_S, address
 from tests.sim.homes import Home
 from tests.sim.shared import LightStorage, shared_verdicts
 from tests.sim.swarm import SimNode, Swarm
+from tests.writers import NETWORK
 
 MESH_LOW, MESH, MESH_HIGH = 4, 6, 12
 """Gossipsub's degrees, as `node/network/guards.py` sets them."""
@@ -88,6 +89,7 @@ class Town(Swarm):
         self.arrivals: dict[ItemId, list[int]] = {}
         self.message_counts: Counter[str] = Counter()
         self.message_bytes: Counter[str] = Counter()
+        self.answered_bytes: Counter[PeerId] = Counter()
         self._addresses: dict[PeerId, PeerAddress] = {}
         self._books: dict[PeerId, AddressBook] = {}
         self._spots: dict[PeerId, tuple[float, float]] = {}
@@ -262,10 +264,8 @@ class Town(Swarm):
             if here in self.homes:
                 self.homes[here].lost(there)
 
-    def _judge(self, raw: bytes):  # type: ignore[no-untyped-def]
-        from tests.writers import NETWORK
-
-        return self._verdict(raw, NETWORK)
+    def _judge(self, raw: bytes) -> Verdict:
+        return Verdict(self._verdict(raw, NETWORK))
 
     def _note(self, *event: object) -> None:
         """Note who it was and what kind of thing: the bytes of a thousand nodes take too long."""
@@ -284,6 +284,8 @@ class Town(Swarm):
     ) -> None:
         self.message_counts[kind] += 1
         self.message_bytes[kind] += len(raw)
+        if kind == "answer":
+            self.answered_bytes[other] += len(raw)
         if kind == "gossip" and self.rng.random() < self.roads.loss:
             return
         link = frozenset((one, other))

@@ -1,4 +1,4 @@
-"""A store that was copied or put back goes on under another epoch; one that was not keeps its own."""
+"""A store that was copied or put back goes on under another epoch; others keep their own."""
 
 from __future__ import annotations
 
