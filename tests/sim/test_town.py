@@ -20,6 +20,7 @@ from tests.sim.shared import shared_work
 from tests.sim.town import Town
 from tests.writers import NETWORK, Writer
 
+pytestmark = pytest.mark.slow
 FOUNDING_MS = 60_000
 CATCH_UP_MS = 100_000
 """Three rounds of catch-up; the proofs that come every 10 minutes are not waited for."""
