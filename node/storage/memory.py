@@ -46,10 +46,12 @@ class MemoryDisk:
     """What is on the disk.
 
     Attributes:
+        mark: What it notes of the mark beside it (`epochs.py`).
         failing_commits: So many commits from now on find the disk full.
     """
 
     epoch: bytes
+    mark: bytes = b""
     items: dict[int, Item] = field(default_factory=dict[int, Item])
     numbers: dict[ItemId, int] = field(default_factory=dict[ItemId, int])
     operations: dict[OperationId, Operation] = field(default_factory=dict[OperationId, Operation])

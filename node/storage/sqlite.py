@@ -7,8 +7,10 @@ which has a connection of its own and never waits for this one.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,8 @@ from crdt import (
     unpack_item,
 )
 from node.storage.cards import CardKey, CardRow, CardShelf, row_of
+from node.storage.epochs import EPOCH_BYTES, find_mark, renew_mark, settled
 from node.storage.errors import StorageFault
-from node.storage.lineage import Lineage, new_epoch
 from node.storage.migrations import SCHEMA_FOLDER, open_database, storage_faults, transaction
 from node.storage.scoping import in_scope
 from node.storage.views import SearchViews
@@ -83,6 +85,9 @@ _REGISTER = "SELECT heads, deleted, tips, era, void_count, card_count FROM recor
 _UPSERT_LAST_N = """
     INSERT INTO meta_v1 (key, value) VALUES ('last_n', ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_UPSERT_META = """
+    INSERT INTO meta_v1 (key, value) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 _OPERATION = int(ItemKind.OPERATION)
 PAGE_COUNT_MAX = 4096
 """Items in a page of the log: what one answer can carry."""
@@ -114,14 +119,13 @@ class SqliteStorage:
         self.path = path
         self.network = network
         self._database = database
+        self._epoch = _settle(database, path)
         self._last_n = _last_n_of(database, path)
-        self._lineage = _lineage_of(path)
-        self._epoch = _epoch_of(database, path, self._lineage, self._last_n)
         self._views = SearchViews(database, path, CardShelf(self, RegistryRules().seed_of))
 
     @property
     def epoch(self) -> bytes:
-        """16 random bytes, chosen when this file was made, copied or put back from a backup."""
+        """16 random bytes: of this file, until it is copied or put back (`epochs.py`)."""
         return self._epoch
 
     @property
@@ -130,9 +134,11 @@ class SqliteStorage:
         return self._last_n
 
     def close(self) -> None:
-        """Close the files; what was committed is safe."""
-        self._lineage.close()
+        """Close the file; what was committed is safe."""
         with storage_faults(self.path):
+            # If the disk is full, the mark is as it was, or the next start takes another epoch.
+            with suppress(StorageFault), transaction(self._database, self.path):
+                self._database.execute(_UPSERT_META, ("mark", renew_mark(self.path)))
             self._database.close()
 
     def known(self, ids: Collection[ItemId]) -> set[ItemId]:
@@ -348,8 +354,6 @@ class SqliteStorage:
             cursors = [(peer, cursor.epoch, cursor.n) for peer, cursor in commit.cursors.items()]
             database.executemany(_UPSERT_CURSOR, cursors)
         self._last_n = n + len(commit.admissions)
-        if commit.admissions:
-            self._lineage.note(self._epoch, self._last_n)
 
     def project(self, count_max: int) -> bool:
         """Bring at most so many operations into the search views; whether more are left."""
@@ -513,28 +517,17 @@ def _record_row(number: int | None, change: RecordChange) -> tuple[object, ...]:
     )
 
 
-def _lineage_of(path: Path | str) -> Lineage:
-    try:
-        return Lineage(path)
-    except OSError as error:
-        raise StorageFault(
-            f"{path}.lineage cannot be opened ({error}); make it writable"
-        ) from error
-
-
-def _epoch_of(
-    database: sqlite3.Connection, path: Path | str, lineage: Lineage, last_n: int
-) -> bytes:
-    """Return the store's epoch: a new one unless it goes on where it was left."""
+def _settle(database: sqlite3.Connection, path: Path | str) -> bytes:
+    """Return the store's epoch, another one than before if it is a copy or an older state."""
     with transaction(database, path):
-        row: tuple[bytes] | None = database.execute(
-            "SELECT value FROM meta_v1 WHERE key = 'epoch'"
-        ).fetchone()
-        epoch = row[0] if row and lineage.goes_on(row[0], last_n) else new_epoch()
-        database.execute(
-            "INSERT OR REPLACE INTO meta_v1 (key, value) VALUES ('epoch', ?)", (epoch,)
-        )
-    lineage.note(epoch, last_n)
+        rows = database.execute("SELECT key, value FROM meta_v1 WHERE key IN ('epoch', 'mark')")
+        known: dict[str, bytes] = dict(rows.fetchall())
+        before, found = known.get("epoch", b""), find_mark(path)
+        fresh = secrets.token_bytes(EPOCH_BYTES)
+        epoch = settled(before, noted=known.get("mark", b""), found=found, fresh=fresh)
+        if epoch != before or not found:  # else nothing is written: the disk may be full
+            database.execute(_UPSERT_META, ("epoch", epoch))
+            database.execute(_UPSERT_META, ("mark", renew_mark(path)))
     return epoch
 
 

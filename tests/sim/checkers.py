@@ -151,6 +151,32 @@ def _check_blame(swarm: Swarm) -> None:
             raise Violation("honest peer dropped", f"{name} dropped {peer}: {reason}")
 
 
+def check_cursors(swarm: Swarm) -> None:
+    """No cursor lies: what a node says it has read of another's store, it has.
+
+    Judged from the disks alone. A liar's store may hold what it never showed.
+    """
+    for node in swarm.nodes.values():
+        for peer, cursor in node.disk.cursors.items():
+            other = swarm.nodes.get(peer)
+            if other is None or not (node.is_honest and other.is_honest):
+                continue
+            if cursor.epoch != other.disk.epoch:
+                continue  # of another store, so it says nothing of this one
+            read = {item.id for n, item in other.disk.items.items() if n <= cursor.n}
+            lacking = read - node.disk.numbers.keys() - node.disk.pruned.keys()
+            lacking = {id_ for id_ in lacking if not _gave_way(node, other, id_)}
+            if lacking:
+                what = f"{node.name} has read {peer} to {cursor.n}, but lacks {len(lacking)} of it"
+                raise Violation("a cursor lies", what)
+
+
+def _gave_way(node: SimNode, other: SimNode, id_: bytes) -> bool:
+    """Whether it is a receipt that a greater one stands over, or stands on an era that is over."""
+    item = other.disk.items[other.disk.numbers[id_]]  # type: ignore[index]
+    return item.kind is ItemKind.RECEIPT or bool(node.disk.pruned)
+
+
 def view_of(node: SimNode) -> dict[bytes, object]:
     """A node's states: records, slots and accounts, by id."""
     disk = node.disk

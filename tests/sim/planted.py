@@ -32,6 +32,7 @@ import crdt.stamps
 import crdt.sync
 import crdt.vouching
 import node.storage.cards
+import node.storage.epochs
 from crdt.accounts import Account, Grant, Standing
 from crdt.entries import EntryType
 from crdt.operations import ERA_FIRST, Operation, OperationType
@@ -620,6 +621,19 @@ def forwarders_blamed() -> Iterator[None]:
 @_bug("a cursor passes a page of ids only when what it lists is here", steps={})
 def pages_skipped() -> Iterator[None]:
     with swapped((crdt.sync.SyncMachine, "_fetch", lambda *_: [])):
+        yield
+
+
+@_bug(
+    "a store that was copied or put back gets another epoch, so that no cursor lies",
+    steps={**scenario.RESTORES, scenario.creators_write: 20},
+    node_count=3,
+)
+def epochs_kept() -> Iterator[None]:
+    def settled(epoch: bytes, *, noted: bytes, found: bytes, fresh: bytes) -> bytes:
+        return epoch or fresh
+
+    with swapped((node.storage.epochs, "settled", settled)):
         yield
 
 

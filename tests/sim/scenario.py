@@ -25,18 +25,20 @@ from crdt import (
     unpack_item,
 )
 from crdt.frames import CatchUp, CatchUpMode, Fetch, encode_have, encode_request
+from node.storage.memory import MemoryDisk
 from tests.crdt.reference import RefEntry, RefOperation
 from tests.sim import worlds
 from tests.sim.attacks import MOVES, Move
 from tests.sim.checkers import (
     Watch,
     check_agreement,
+    check_cursors,
     check_digests,
     check_safety,
     check_world,
 )
 from tests.sim.creators import Creators
-from tests.sim.disks import Torn
+from tests.sim.disks import Torn, copy_of
 from tests.sim.edits import Editors
 from tests.sim.focus import MORE_MOVES, make
 from tests.sim.liars import LIARS
@@ -103,6 +105,7 @@ def live(
         steps[step.__name__] += 1
         living.swarm.run(living.rng.randint(1, 500))
         check_safety(living.swarm, living.watch)
+        check_cursors(living.swarm)
         if living.rng.random() < 0.08:
             living.check_somebody()
     living.end()
@@ -121,6 +124,7 @@ class Living:
     weights: Mapping[Move, int]
     watch: Watch = field(default_factory=Watch)
     told: int = 0
+    backups: dict[PeerId, MemoryDisk] = field(default_factory=dict)
     late: list[Made] = field(default_factory=list)
 
     @classmethod
@@ -225,6 +229,7 @@ class Living:
         swarm.add_node()
         swarm.run(200_000)
         check_safety(swarm, self.watch)
+        check_cursors(swarm)
         check_agreement(swarm)
         check_digests(swarm)
         check_world(swarm.nodes[PeerId("n0")], self.world, self.editors)
@@ -334,6 +339,24 @@ def store_copied(life: Living) -> None:
     life.swarm.copy_store(life.some_node())
 
 
+def back_up(life: Living) -> None:
+    name = life.some_node()
+    if life.swarm.nodes[name].is_honest:
+        life.backups[name] = copy_of(life.swarm.nodes[name].disk)
+
+
+def put_back(life: Living) -> None:
+    """An operator puts a backup in place: the database alone, or the whole folder."""
+    names = [name for name in sorted(life.backups) if name in life.up]
+    if not names:
+        return
+    name = life.rng.choice(names)
+    life.swarm.stop(name)
+    life.swarm.put_back(name, life.backups[name], folder=life.rng.random() < 0.5)
+    life.watch.seen.pop(name, None)
+    life.swarm.start(name)
+
+
 def cut(life: Living) -> None:
     one, other = life.some_node(), life.some_node()
     if one != other:
@@ -441,3 +464,5 @@ STEPS: Mapping[Step, int] = {
     cut_one_way: 3, disk_full: 3, die_while_writing: 4, store_copied: 2, clock_jumps: 2, prune: 4,
     lie_in_a_field: 3, flood: 1, blame_an_honest_peer: 1, time_passes: 8,
 }  # fmt: skip
+RESTORES: Mapping[Step, int] = {back_up: 12, put_back: 10}
+"""Beside the others where it is asked for: with these, every seed would be another life."""

@@ -49,8 +49,9 @@ from crdt import (
 )
 from crdt.reconcile.frames import AskSketch, Held, Sketched
 from crdt.reconcile.idset import Words
+from node.storage import epochs
 from node.storage.memory import MemoryDisk
-from tests.sim.disks import Fate, Killed, SimStorage
+from tests.sim.disks import Fate, Killed, SimStorage, copy_of
 from tests.writers import NETWORK, AnyBody, LaneReceipts
 
 Liar = Callable[[bytes, random.Random], bytes]
@@ -89,6 +90,7 @@ class SimNode:
     """One simulated node; `machine` is None while it is down. Its disk survives.
 
     Attributes:
+        mark: What is found beside its disk (`node/storage/epochs.py`).
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
         scope: What it wants of the others, from its next start on.
@@ -105,6 +107,7 @@ class SimNode:
     scope: Scope = EVERYTHING
     censors: bool = False
     quotas: QuotaLimits = field(default_factory=QuotaLimits)
+    mark: bytes = b""
     dropped: set[bytes] = field(default_factory=set)
     acknowledged: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
@@ -166,9 +169,8 @@ class Swarm:
 
     def add_node(self, scope: Scope = EVERYTHING) -> PeerId:
         """Start one more node, connected to all that are up."""
-        name = PeerId(f"n{len(self.nodes)}")
-        epoch = sha3(f"{name} {self.rng.random()}".encode())[:16]
-        self.nodes[name] = SimNode(name, MemoryDisk(epoch), scope=scope)
+        name = self._name(len(self.nodes))
+        self.nodes[name] = SimNode(name, self._empty_disk(name), scope=scope)
         self.start(name)
         return name
 
@@ -176,8 +178,13 @@ class Swarm:
         """Start a node from its disk and connect it."""
         node = self.nodes[name]
         assert node.machine is None
+        self._settle(node)
         replica = Replica(
-            NETWORK, node.storage, AnyBody(), LaneReceipts(), quotas=Quotas(node.quotas)
+            NETWORK,
+            self._storage(node),
+            AnyBody(),
+            LaneReceipts(),
+            quotas=Quotas(node.quotas),
         )
         rng = random.Random(self.rng.random())
         node.machine = SyncMachine(replica, rng, self.limits, node.scope)
@@ -186,9 +193,7 @@ class Swarm:
         node.incarnation += 1
         node.seen.clear()
         self._handle(node, Heartbeat())
-        for other in self.nodes.values():
-            if other is not node and other.machine is not None:
-                self._connect(node.name, other.name)
+        self._introduce(node)
 
     def crash(self, name: PeerId) -> None:
         """Lose everything of a node but its disk."""
@@ -205,6 +210,32 @@ class Swarm:
             self.crash(name)
         node.disk.epoch = sha3(f"copy {self.rng.random()}".encode())[:16]
         self.start(name)
+
+    def stop(self, name: PeerId) -> None:
+        """Stop a node in order, which a crash is not: its mark is written anew."""
+        self.crash(name)
+        self._renew_mark(self.nodes[name])
+
+    def put_back(self, name: PeerId, backup: MemoryDisk, *, folder: bool) -> None:
+        """Put an older state in the place of a node's disk, while the node is down.
+
+        What it alone had acknowledged since is lost, and nobody can be asked for it any more.
+
+        Args:
+            folder: With all the files beside the database, which are other files then.
+        """
+        node = self.nodes[name]
+        assert node.machine is None
+        node.disk = copy_of(backup)
+        if folder:
+            node.mark = sha3(b"put back" + node.mark)
+        node.dropped &= node.disk.pruned.keys()
+        node.acknowledged &= node.disk.numbers.keys()
+        node.settled.clear()
+        others = [one.disk.numbers for one in self.nodes.values() if one.is_honest]
+        self.acknowledged = [
+            item for item in self.acknowledged if any(item.id in numbers for numbers in others)
+        ]
 
     def cut(self, one: PeerId, other: PeerId) -> None:
         """Part two nodes until `heal`."""
@@ -236,12 +267,18 @@ class Swarm:
         node = self.nodes[name]
         for target in targets:
             there = self.nodes[target]
-            self._travel(name, target, lambda there=there: self._gossip(there, name, node, raw))
+            self._travel(
+                name,
+                target,
+                lambda there=there: self._gossip(there, name, node, raw),
+                "gossip",
+                raw,
+            )
 
     def pester(self, name: PeerId, target: PeerId, raw: bytes) -> None:
         """A hostile node sends a request, and does not wait for the answer."""
         there = self.nodes[target]
-        self._travel(name, target, lambda: self._ask(there, name, raw))
+        self._travel(name, target, lambda: self._ask(there, name, raw), "request", raw)
 
     def heal(self) -> None:
         """End every fault: fair weather, all nodes up, honest disks, all links whole."""
@@ -285,6 +322,41 @@ class Swarm:
         """A digest of every event so far, in order."""
         return self._history.hexdigest()
 
+    def _settle(self, node: SimNode) -> None:
+        """What the production store does when it is opened."""
+        disk, fresh = node.disk, sha3(b"fresh %d" % node.incarnation + node.disk.epoch)[:16]
+        epoch = epochs.settled(disk.epoch, noted=disk.mark, found=node.mark, fresh=fresh)
+        if epoch != disk.epoch or not node.mark:
+            disk.epoch = epoch
+            self._renew_mark(node)
+
+    def _renew_mark(self, node: SimNode) -> None:
+        self._token += 1
+        node.mark = node.disk.mark = b"mark %d of " % self._token + node.name.encode()
+
+    # -- what another kind of swarm does in another way
+
+    def _name(self, number: int) -> PeerId:
+        return PeerId(f"n{number}")
+
+    def _empty_disk(self, name: PeerId) -> MemoryDisk:
+        return MemoryDisk(sha3(f"{name} {self.rng.random()}".encode())[:16])
+
+    def _storage(self, node: SimNode) -> SimStorage:
+        return node.storage
+
+    def _introduce(self, node: SimNode) -> None:
+        """Connect a node that has just started: here to everybody."""
+        for other in self.nodes.values():
+            if other is not node and other.machine is not None:
+                self._connect(node.name, other.name)
+
+    def _judge(self, raw: bytes) -> Verdict:
+        return check_gossip(raw, NETWORK)
+
+    def _note(self, *event: object) -> None:
+        self._history.update(repr(event).encode())
+
     # -- the network
 
     def _connect(self, one: PeerId, other: PeerId) -> None:
@@ -305,8 +377,13 @@ class Swarm:
         self._sequence += 1
         heapq.heappush(self._queue, (self.now_ms + delay_ms, self._sequence, action))
 
-    def _travel(self, one: PeerId, other: PeerId, arrive: Callable[[], None]) -> None:
-        """Deliver after a while, perhaps twice, perhaps never, only while both are linked."""
+    def _travel(
+        self, one: PeerId, other: PeerId, arrive: Callable[[], None], kind: str, raw: bytes
+    ) -> None:
+        """Deliver after a while, perhaps twice, perhaps never, only while both are linked.
+
+        Here neither what it is (`gossip`, `request`, `answer`) nor its bytes make a difference.
+        """
         link = frozenset((one, other))
 
         def deliver() -> None:
@@ -324,7 +401,7 @@ class Swarm:
         if node.machine is None:
             return
         now_ms = node.clock.at(self.now_ms)
-        self._history.update(repr((now_ms, node.name, event)).encode())
+        self._note(now_ms, node.name, event)
         incarnation = node.incarnation
         try:
             effects = node.machine.handle(event, now_ms=now_ms)
@@ -343,7 +420,7 @@ class Swarm:
         match effect:
             case Gossip(raw):
                 node.seen.add(sha3(raw))
-                self._forward(node, author=node.name, raw=raw)
+                self._forward(node, author=node.name, via=node.name, raw=raw)
             case SendRequest():
                 self._request(node, effect)
             case Settled(token, outcomes):
@@ -371,22 +448,27 @@ class Swarm:
 
         self._at(node.clock.real_delay(at_ms, self.now_ms), beat)
 
-    def _forward(self, node: SimNode, *, author: PeerId, raw: bytes) -> None:
+    def _forward(self, node: SimNode, *, author: PeerId, via: PeerId, raw: bytes) -> None:
+        """Pass a frame on that came from `via`: here to everybody but its author."""
         for other in sorted(self.nodes):
             if other not in {node.name, author}:
-                there = self.nodes[other]
-                self._travel(
-                    node.name, other, lambda there=there: self._gossip(there, author, node, raw)
-                )
+                self._pass_on(node, other, author, raw)
+
+    def _pass_on(self, node: SimNode, other: PeerId, author: PeerId, raw: bytes) -> None:
+        there = self.nodes[other]
+        self._travel(
+            node.name, other, lambda: self._gossip(there, author, node, raw), "gossip", raw
+        )
 
     def _gossip(self, node: SimNode, author: PeerId, forwarder: SimNode, raw: bytes) -> None:
         """What the network child does: judge the bytes, pass on, hand over; each frame once."""
-        if node.machine is None or sha3(raw) in node.seen:
+        digest = sha3(raw)
+        if node.machine is None or digest in node.seen:
             return
-        node.seen.add(sha3(raw))
-        if check_gossip(raw, NETWORK) is not Verdict.ACCEPT:
+        node.seen.add(digest)
+        if self._judge(raw) is not Verdict.ACCEPT:
             return
-        self._forward(node, author=author, raw=raw)
+        self._forward(node, author=author, via=forwarder.name, raw=raw)
         self._handle(node, GossipReceived(author, forwarder.name, raw))
 
     def _request(self, node: SimNode, effect: SendRequest) -> None:
@@ -403,9 +485,9 @@ class Swarm:
             raw = self._answer(there, node.name, effect.raw)
             if raw is not None:
                 answer = AnswerReceived(effect.peer, effect.request, raw)
-                self._travel(effect.peer, node.name, lambda: finish(answer))
+                self._travel(effect.peer, node.name, lambda: finish(answer), "answer", raw)
 
-        self._travel(node.name, effect.peer, arrive)
+        self._travel(node.name, effect.peer, arrive, "request", effect.raw)
         failed = RequestFailed(effect.peer, effect.request, "timeout")
         self._at(int(effect.timeout_s * 1000), lambda: finish(failed))
 
@@ -419,7 +501,7 @@ class Swarm:
         if node.machine is None:
             return None
         now_ms = node.clock.at(self.now_ms)
-        self._history.update(repr((now_ms, node.name, peer, raw)).encode())
+        self._note(now_ms, node.name, peer, raw)
         effects = node.machine.handle(RequestReceived(peer, 0, raw), now_ms=now_ms)
         (answer,) = (effect.raw for effect in effects if isinstance(effect, Reply))
         for effect in effects:
