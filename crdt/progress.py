@@ -114,6 +114,7 @@ class PeerProgress:
         wanted: What is to be fetched from it, in order, `fetching` among it.
         asked: When it was last asked for an id, so that it is not asked again at once.
         comparison: The comparison under way, in phase `COMPARING`.
+        compares: It speaks the protocol of comparison, as far as we know.
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
@@ -137,6 +138,7 @@ class PeerProgress:
     wanted: OrderedDict[ItemId, None] = field(default_factory=OrderedDict[ItemId, None])
     asked: OrderedDict[ItemId, int] = field(default_factory=OrderedDict[ItemId, int])
     comparison: Comparison | None = None
+    compares: bool = True
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0

@@ -36,6 +36,7 @@ from crdt.events import (
     RequestReceived,
     SendRequest,
     Settled,
+    SyncProtocol,
     WakeAt,
 )
 from crdt.frames import (
@@ -44,13 +45,14 @@ from crdt.frames import (
     CaughtUp,
     Fetch,
     Ops,
+    RequestFrame,
     decode_caught_up,
     decode_fetched,
     decode_gossip,
     decode_request,
     encode_request,
 )
-from crdt.framing import FETCH_COUNT_MAX
+from crdt.framing import FETCH_COUNT_MAX, UnknownVersion
 from crdt.ids import ItemId, PeerId
 from crdt.items import Item
 from crdt.outbox import Outbox
@@ -218,6 +220,8 @@ class SyncMachine:
             return [Reply(event.token, None)]
         try:
             request = decode_request(event.raw, self._network)
+        except UnknownVersion:
+            return [Reply(event.token, None)]  # from somebody newer, who knows what that means
         except RemoteFault as fault:
             return [Reply(event.token, None), *self._blame(event.peer, fault, now_ms)]
         try:
@@ -235,7 +239,8 @@ class SyncMachine:
         if self._peers.get(peer.id) is not peer:
             return []  # dropped a moment ago, for a fault
         is_fresh = now_ms < self._fresh_until_ms
-        if self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
+        is_worth = peer.compares and self._replica.storage.last_n > 0
+        if is_worth and (peer.unread or self._should_prove(peer, now_ms)):
             if not any(one.comparison for one in self._peers.values()):
                 return self._compare(peer, now_ms)
             if peer.unread and now_ms < peer.patient_until_ms:
@@ -279,9 +284,12 @@ class SyncMachine:
         peer.comparison = Comparison(stream.digest(NONCE_BYTES), self._network)
         peer.compare_due_ms = now_ms + self._jittered(self._limits.compare_ms)
         peer.phase = Phase.COMPARING
+        return [self._ask_compared(peer, peer.comparison.ask())]
+
+    def _ask_compared(self, peer: PeerProgress, question: RequestFrame) -> Effect:
         peer.request = self._new_request()
-        frame = encode_request(peer.comparison.ask(), self._network)
-        return [self._send(peer, peer.request, frame)]
+        frame = encode_request(question, self._network)
+        return self._send(peer, peer.request, frame, SyncProtocol.COMPARE)
 
     def _on_compared(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
         comparison = peer.comparison
@@ -293,11 +301,7 @@ class SyncMachine:
             return effects
         effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
         if request is not None:
-            peer.request = self._new_request()
-            return [
-                *effects,
-                self._send(peer, peer.request, encode_request(request, self._network)),
-            ]
+            return [*effects, self._ask_compared(peer, request)]
         peer.comparison = None
         if not comparison.is_whole():
             return effects + self._read_on(peer, now_ms)
@@ -487,6 +491,10 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []
+        if event.unspoken and peer.comparison is not None and event.request == peer.request:
+            # Of an earlier version. Nothing is lost by reading all that arrived there.
+            peer.request, peer.compares = 0, False
+            return self._read_on(peer, now_ms)
         return self._give_up(peer, now_ms)
 
     def _give_up(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
@@ -569,8 +577,14 @@ class SyncMachine:
         self._next_request += 1
         return self._next_request
 
-    def _send(self, peer: PeerProgress, request: int, raw: bytes) -> Effect:
-        return SendRequest(peer.id, request, raw, self._limits.request_timeout_s)
+    def _send(
+        self,
+        peer: PeerProgress,
+        request: int,
+        raw: bytes,
+        protocol: SyncProtocol = SyncProtocol.SYNC,
+    ) -> Effect:
+        return SendRequest(peer.id, request, raw, self._limits.request_timeout_s, protocol)
 
 
 def _changed(accepted: Accepted) -> list[Effect]:

@@ -175,7 +175,8 @@ def check_advert(raw: bytes, network: NetworkId, now_s: float) -> NodeAdvert:
     """Return the advert in `raw` after every check that needs no other advert.
 
     Raises:
-        AdvertStale: it is out of its time here: ignore it, its sender may be honest.
+        AdvertStale: it is out of its time here, or of a later version: ignore it, its sender may
+            be honest.
         RemoteFault: malformed, over a bound, wrongly signed or for another network.
     """
     outer = decode(raw, bytes_max=ADVERT_BYTES_MAX)
@@ -185,7 +186,11 @@ def check_advert(raw: bytes, network: NetworkId, now_s: float) -> NodeAdvert:
         typed(outer[0], bytes, "advert content"), fixed_bytes(outer[1], 64, "signature")
     )
     parts = decode(signed.content, bytes_max=ADVERT_BYTES_MAX)
-    if len(parts) != 9 or parts[0] != DOMAIN or natural(parts[1], "version") != VERSION:
+    if len(parts) < 2 or parts[0] != DOMAIN:
+        raise MalformedBytes(f"an advert starts with {DOMAIN!r}")
+    if natural(parts[1], "version") > VERSION:
+        raise AdvertStale(f"an advert of version {parts[1]}; we speak {VERSION}")
+    if len(parts) != 9:
         raise MalformedBytes(f"an advert is 9 fields that start with {DOMAIN!r}, {VERSION}")
     if fixed_bytes(parts[2], 32, "network id") != network:
         raise WrongNetwork("the advert was signed for another network")

@@ -51,7 +51,7 @@ from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.collector import settle_collector
 from node.config import Loaded, NodeSection, Settings
-from node.driver import Driver, ops_topic, sync_protocol
+from node.driver import Driver, compare_protocol, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
 from node.launch import NetworkProcess
@@ -490,7 +490,7 @@ class _Handlers:
         self._node = node
         self._ops = ops_topic(node.network_id)
         self._adverts_topic = adverts_topic(node.network_id)
-        self._sync = sync_protocol(node.network_id)
+        self._sync = {sync_protocol(node.network_id), compare_protocol(node.network_id)}
         self._adverts = adverts_protocol(node.network_id)
         self._exchange = exchange_protocol(node.network_id)
 
@@ -516,7 +516,7 @@ class _Handlers:
 
     async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
         """Return the answer to a peer's request."""
-        if protocol == self._sync:
+        if protocol in self._sync:
             return await self._node.driver.answer(peer, payload)
         if protocol == self._exchange:
             return await self._node.membership.answer(peer, payload)

@@ -8,6 +8,7 @@ from node.network.errors import (
     PeerRefused,
     PeerUnreachable,
     PortInUse,
+    ProtocolUnspoken,
     TooLarge,
 )
 from node.network.exchange import exchange_protocol
@@ -32,6 +33,7 @@ __all__ = [
     "PeerRefused",
     "PeerUnreachable",
     "PortInUse",
+    "ProtocolUnspoken",
     "TooLarge",
     "exchange_protocol",
 ]

@@ -70,10 +70,15 @@ class NetworkSettings:
         return f"{self._prefix}/adverts/0"
 
     @property
-    def protocols(self) -> tuple[str, str, str]:
-        """The request protocols that are answered: sync, adverts, peers."""
+    def protocols(self) -> tuple[str, str, str, str]:
+        """The request protocols that are answered: sync, adverts, peers, compare."""
         prefix = self._prefix
-        return f"{prefix}/sync/0", f"{prefix}/adverts/0", f"{prefix}/peers/0"
+        return (
+            f"{prefix}/sync/0",
+            f"{prefix}/adverts/0",
+            f"{prefix}/peers/0",
+            f"{prefix}/compare/0",
+        )
 
     @property
     def inbound_count_max(self) -> int:

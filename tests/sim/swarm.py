@@ -37,6 +37,7 @@ from crdt import (
     Settled,
     SyncLimits,
     SyncMachine,
+    SyncProtocol,
     Verdict,
     WakeAt,
     WorldFault,
@@ -83,6 +84,7 @@ class SimNode:
     """One simulated node; `machine` is None while it is down. Its disk survives.
 
     Attributes:
+        is_old: It is of the version before: it speaks no protocol of comparison.
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
     """
@@ -91,6 +93,7 @@ class SimNode:
     disk: MemoryDisk
     machine: SyncMachine | None = None
     liar: Liar | None = None
+    is_old: bool = False
     clock: Clock = field(default_factory=Clock)
     fate: Fate = field(default_factory=Fate)
     dropped: set[bytes] = field(default_factory=set)
@@ -364,6 +367,10 @@ class Swarm:
                 self._handle(node, event)
 
         def arrive() -> None:
+            if there.is_old and effect.protocol is not SyncProtocol.SYNC:
+                unspoken = RequestFailed(effect.peer, effect.request, "unspoken", unspoken=True)
+                self._travel(effect.peer, node.name, lambda: finish(unspoken))
+                return
             raw = self._answer(there, node.name, effect.raw)
             if raw is not None:
                 answer = AnswerReceived(effect.peer, effect.request, raw)
