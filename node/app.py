@@ -35,6 +35,7 @@ from node.admitting import Admitting
 from node.adverts import Adverts, adverts_protocol, adverts_topic
 from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.checkup import checkup_routes
 from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
@@ -49,6 +50,7 @@ from node.api.streams import Streams
 from node.banner import activation, banner, dialable
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
+from node.checkup import Checkup
 from node.collector import settle_collector
 from node.config import Loaded, NodeSection, Settings
 from node.driver import Driver, compare_protocol, ops_topic, sync_protocol
@@ -61,9 +63,10 @@ from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
 from node.membership import Membership, MembershipSettings
 from node.metrics import Metrics
-from node.network import NetworkClient, NetworkSettings, exchange_protocol
+from node.network import NetworkClient, NetworkSettings, exchange_protocol, reach_protocol
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
+from node.reachability import Reaching, listening_port
 from node.serving import Serving, ServingTerms
 from node.stamp_desk import StampDesk
 from node.storage import SqliteReader, open_storage
@@ -234,6 +237,12 @@ class Node:
             own_addresses=self._addresses,
             rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
         )
+        self.reaching = Reaching(
+            network=self.network_id,
+            transport=self.network,
+            port=lambda: listening_port(self.network.addresses),
+            rng=random.SystemRandom(),
+        )
         replica = Replica(
             self.network_id,
             self.storage,
@@ -374,6 +383,14 @@ class Node:
             now_s=_now_s,
         )
         self.api.add_routes(NodeRoutes(around).routes())
+        checkup = Checkup(
+            network=self.network,
+            adverts=self.adverts,
+            reaching=self.reaching,
+            version=VERSION,
+            hosts=lambda: reachable_hosts("0.0.0.0", settings.peer.advertise),
+        )
+        self.api.add_routes(checkup_routes(checkup))
         self.api.add_routes(AccountRoutes(self.catalogue, _now_s).routes())
         self.api.add_routes(record_routes(self.catalogue, self._tasks_of))
         self.api.add_routes(record_log_routes(self.catalogue, self.waiters))
@@ -493,6 +510,7 @@ class _Handlers:
         self._sync = {sync_protocol(node.network_id), compare_protocol(node.network_id)}
         self._adverts = adverts_protocol(node.network_id)
         self._exchange = exchange_protocol(node.network_id)
+        self._reach = reach_protocol(node.network_id)
 
     def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
@@ -520,6 +538,8 @@ class _Handlers:
             return await self._node.driver.answer(peer, payload)
         if protocol == self._exchange:
             return await self._node.membership.answer(peer, payload)
+        if protocol == self._reach:
+            return await self._node.reaching.answer(peer, payload)
         assert protocol == self._adverts, protocol
         return await self._node.adverts.answer(peer, payload)
 

@@ -77,6 +77,10 @@ class PeerView(View):
     """How it was found: `bootstrap`, `exchange`, `inbound` or `operator`."""
     anchor: bool
     """It stayed long, and is dialled first after a restart."""
+    software: str
+    """As it calls itself; empty until it has said so. Hearsay, like the next."""
+    protocols: list[str]
+    """Those of this network that it says it speaks, with their versions: `sync/0`."""
 
 
 class PrunedView(View):
@@ -309,6 +313,8 @@ def peer_view(peer: ConnectedPeer, standing: Standing, *, synced: bool) -> PeerV
         group=standing.group,
         found=standing.found,
         anchor=standing.anchor,
+        software=peer.software,
+        protocols=list(peer.protocols),
     )
 
 

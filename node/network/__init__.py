@@ -12,6 +12,7 @@ from node.network.errors import (
     TooLarge,
 )
 from node.network.exchange import exchange_protocol
+from node.network.reach import reach_protocol
 from node.network.settings import (
     PUBLISH_BYTES_MAX,
     REQUEST_BYTES_MAX,
@@ -36,4 +37,5 @@ __all__ = [
     "ProtocolUnspoken",
     "TooLarge",
     "exchange_protocol",
+    "reach_protocol",
 ]

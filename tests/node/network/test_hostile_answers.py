@@ -121,5 +121,5 @@ async def test_a_dialled_peer_that_tells_nonsense_of_others_teaches_nothing(
 
 def settings_protocols() -> tuple[str, str]:
     """Return the protocols that a node asks everybody on, whoever dialled."""
-    sync, adverts, _peers, _compare = replace(settings_for("any"), network=NETWORK).protocols
+    sync, adverts, *_ = replace(settings_for("any"), network=NETWORK).protocols
     return sync, adverts
