@@ -56,6 +56,7 @@ from node.config import Loaded, NodeSection, Settings
 from node.driver import Driver, compare_protocol, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
+from node.lan import LanDiscovery
 from node.launch import NetworkProcess
 from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
@@ -179,6 +180,9 @@ class Node:
         # The book is there before the first peer, who is noted in it.
         await self.membership.start()
         await self.network.start()
+        if self.settings.p2p.mdns:
+            await self.lan.start()
+            stack.push_async_callback(self.lan.stop)
         if self.identity.is_admitted:
             await self._found_operator(self.identity)
         stack.push_async_callback(self.session.close)
@@ -236,6 +240,12 @@ class Node:
             ),
             own_addresses=self._addresses,
             rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
+        )
+        self.lan = LanDiscovery(
+            network=self.network_id,
+            peer=self.key.peer,
+            addresses=lambda: dialable(self.network.addresses, reachable_hosts("0.0.0.0", ())),
+            heard=self.membership.hear_on_lan,
         )
         self.reaching = Reaching(
             network=self.network_id,

@@ -25,6 +25,7 @@ from node.network.access_rules import AccessRules
 from node.network.addressbook import AddressBook, Known, tried_first
 from node.network.addresses import (
     PeerAddress,
+    Scope,
     group_of,
     host_and_port,
     informant_of,
@@ -56,6 +57,8 @@ ASK_S = 600.0
 ANSWER_PAUSE_S = 20.0
 """A peer that asks again sooner is told the same once more: nobody reads the book out quickly."""
 ANSWERED_COUNT_MAX = 256
+LAN_INFORMANT = "lan"
+"""Whoever is on the LAN can announce anything, so all of it is one informant's."""
 PROBED_BYTES_MAX = 256
 """The answer to a probe: one id in a frame."""
 SAVE_PAUSE_S = 10.0
@@ -247,6 +250,12 @@ class Membership:
         await self._transport.dial(str(address))
         self._book.hear(address, "operator", None, self._now_s(), self._rng)
         self._spawn(self._ask(address.peer))
+
+    def hear_on_lan(self, address: PeerAddress) -> None:
+        """Take in a peer that was announced on this LAN: hearsay, of one informant altogether."""
+        if address.scope is Scope.PRIVATE and self._may(address):
+            self._book.hear(address, "lan", LAN_INFORMANT, self._now_s(), self._rng)
+            self._changed.set()
 
     def standing(self, peer: ConnectedPeer) -> Standing:
         """Return what is known of a connected peer beside its connection."""

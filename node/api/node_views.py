@@ -74,7 +74,7 @@ class PeerView(View):
     group: str
     """Its address group: of connections of this node's own choice, each holds only a share."""
     found: str
-    """How it was found: `bootstrap`, `exchange`, `inbound` or `operator`."""
+    """How it was found: `bootstrap`, `exchange`, `inbound`, `lan` or `operator`."""
     anchor: bool
     """It stayed long, and is dialled first after a restart."""
     software: str

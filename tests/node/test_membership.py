@@ -349,3 +349,26 @@ async def test_a_machine_whose_network_was_away_returns_at_once_and_blames_nobod
             town.now_s += 2 * WAIT_ALONE_S
             n.membership.peer_lost(peer("nobody"))
             await n.until_linked("b")
+
+
+async def test_whoever_floods_the_lan_gets_its_share_of_outbound_connections_and_no_more(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with AsyncExitStack() as stack:
+        lan = [
+            await stack.enter_async_context(home(town, f"lan {n}", f"10.0.0.{n + 1}", tmp_path))
+            for n in range(12)
+        ]
+        far = await stack.enter_async_context(home(town, "a", HOSTS["a"], tmp_path))
+        n = await stack.enter_async_context(home(town, "n", HOSTS["n"], tmp_path, far.address))
+        for one in lan:
+            n.membership.hear_on_lan(parse_address(one.address))
+        n.membership.hear_on_lan(address("8.8.0.1", "sent elsewhere"))
+        await n.until(lambda: sum(one.id in n.links for one in lan) == 2)
+        await turns()
+        assert sum(one.id in n.links for one in lan) == 2, "of eight, one informant has two"
+        assert far.id in n.links
+        assert not [one for one in n.membership.known() if one.address.host == "8.8.0.1"]
+        told = [one for one in n.membership.known() if one.found == "lan"]
+        assert len(told) == 12
