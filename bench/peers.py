@@ -44,7 +44,7 @@ class DriverHandlers:
 
     async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
         """Let the driver answer catch-up requests, and nobody any others."""
-        if self.driver is None or not protocol.endswith("/sync/0"):
+        if self.driver is None or not protocol.endswith(("/sync/0", "/compare/0")):
             raise Refused(f"a benchmark node does not answer {protocol}")
         return await self.driver.answer(peer, payload)
 

@@ -94,10 +94,11 @@ from crdt.events import (
     RequestReceived,
     SendRequest,
     Settled,
+    SyncProtocol,
     WakeAt,
 )
 from crdt.fairness import FairQueue
-from crdt.frames import GOSSIP_BYTES_MAX, Verdict, check_gossip
+from crdt.frames import GOSSIP_BYTES_MAX, Verdict, check_gossip, check_probed, encode_probe
 from crdt.framing import ANSWER_FRAME_BYTES_MAX
 from crdt.ids import (
     AccountId,
@@ -197,17 +198,17 @@ __all__ = [
     "ReceiptRules", "RecordChange", "RecordId", "RecordKind", "Refusal", "Register", "RemoteFault",
     "Replica", "Reply", "RequestFailed", "RequestReceived", "Resolution", "Scope", "Seed", "SeedOf",
     "SendRequest", "Settled", "Signed", "SigningKey", "Slot", "SlotStanding", "StampJudge",
-    "StampOrigin", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncStatus",
-    "Usage", "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache", "Why", "WorkRule",
-    "WorldFault", "Written", "WrongNetwork", "account_of", "answered_items", "array", "audit",
-    "card_parts", "card_parts_since", "check_authority", "check_gossip", "check_stamp",
-    "claimed_account", "deciding_term", "decode", "decode_loosely", "edit_card", "encode",
-    "encode_checkpoint", "era_of", "field", "fixed_bytes", "has_head", "head_to_cite",
-    "id_from_hex", "is_good_stamp", "is_slug", "make_entry", "make_genesis", "make_operation",
-    "maximal", "natural", "network_id", "open_account", "open_card", "open_checkpoint",
-    "open_entry", "open_genesis", "open_operation", "pack_item", "parse_entry", "parse_network",
-    "parse_operation", "past_of", "peer_id_of", "plan_endorsement", "prunable", "public_key_of",
-    "rank_of", "record_id", "resolve", "resolved", "seal", "sha3", "short", "sign_endorsement",
-    "slug_of", "split_keep", "stamp_bytes", "stamp_challenge", "stamp_of", "taken_away",
-    "unpack_item", "verify", "verify_digest",
+    "StampOrigin", "Standing", "Status", "Storage", "SyncLimits", "SyncMachine", "SyncProtocol",
+    "SyncStatus", "Usage", "UserFault", "Verdict", "Vouching", "WakeAt", "WeighedCache", "Why",
+    "WorkRule", "WorldFault", "Written", "WrongNetwork", "account_of", "answered_items", "array",
+    "audit", "card_parts", "card_parts_since", "check_authority", "check_gossip", "check_probed",
+    "check_stamp", "claimed_account", "deciding_term", "decode", "decode_loosely", "edit_card",
+    "encode", "encode_checkpoint", "encode_probe", "era_of", "field", "fixed_bytes", "has_head",
+    "head_to_cite", "id_from_hex", "is_good_stamp", "is_slug", "make_entry", "make_genesis",
+    "make_operation", "maximal", "natural", "network_id", "open_account", "open_card",
+    "open_checkpoint", "open_entry", "open_genesis", "open_operation", "pack_item", "parse_entry",
+    "parse_network", "parse_operation", "past_of", "peer_id_of", "plan_endorsement", "prunable",
+    "public_key_of", "rank_of", "record_id", "resolve", "resolved", "seal", "sha3", "short",
+    "sign_endorsement", "slug_of", "split_keep", "stamp_bytes", "stamp_challenge", "stamp_of",
+    "taken_away", "unpack_item", "verify", "verify_digest",
 ]  # fmt: skip

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from crdt.ids import PeerId, RecordId
 from crdt.items import Item
 from crdt.ports import Outcome, RecordChange
+
+
+class SyncProtocol(Enum):
+    """Which of a peer's request protocols a question is for (`docs/wire.md`, versions)."""
+
+    SYNC = "sync"
+    """`after` and `fetch`: every peer of the network speaks it."""
+    COMPARE = "compare"
+    """`compare`, `sketch` and `pick`, which came later: peers may lack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +68,16 @@ class AnswerReceived:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """A peer did not answer our request."""
+    """A peer did not answer our request.
+
+    Attributes:
+        unspoken: It does not speak the protocol, so it was not asked at all.
+    """
 
     peer: PeerId
     request: int
     reason: str
+    unspoken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +129,7 @@ class SendRequest:
     request: int
     raw: bytes
     timeout_s: float
+    protocol: SyncProtocol = SyncProtocol.SYNC
 
 
 @dataclass(frozen=True, slots=True)

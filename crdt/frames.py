@@ -291,5 +291,20 @@ def decode_fetched(raw: bytes, network: NetworkId) -> Fetched:
     return Fetched(items_in(rest[0], FETCH_COUNT_MAX), ids_in(rest[1], FETCH_COUNT_MAX))
 
 
+def encode_probe(id_: ItemId, network: NetworkId) -> bytes:
+    """Return the smallest request that every version answers: for an item that nobody has."""
+    return encode_request(Fetch((id_,)), network)
+
+
+def check_probed(raw: bytes, id_: ItemId, network: NetworkId) -> None:
+    """Check that a probe was answered by a peer of this network.
+
+    Raises:
+        MalformedBytes, WrongNetwork, UnknownVersion: it was not.
+    """
+    if decode_fetched(raw, network) != Fetched((), (id_,)):
+        raise MalformedBytes("an item that nobody has is not said to be absent")
+
+
 _OPS_ROOM = GOSSIP_BYTES_MAX - 64
 """64 covers the array heads, the tag, the version and the network id."""

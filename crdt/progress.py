@@ -133,6 +133,7 @@ class PeerProgress:
         again: A request of it that was refused and is made once more.
         scope: What it holds, as it says; None: it has not said.
         heeds: Whether it leaves out what we do not want; None: it has not been told.
+        compares: It speaks the protocol of comparison, as far as we know.
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
@@ -163,6 +164,7 @@ class PeerProgress:
     again: RequestFrame | None = None
     scope: Scope | None = None
     heeds: bool | None = None
+    compares: bool = True
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0

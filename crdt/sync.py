@@ -36,6 +36,7 @@ from crdt.events import (
     RequestReceived,
     SendRequest,
     Settled,
+    SyncProtocol,
     WakeAt,
 )
 from crdt.frames import (
@@ -51,7 +52,7 @@ from crdt.frames import (
     decode_request,
     encode_request,
 )
-from crdt.framing import FETCH_COUNT_MAX
+from crdt.framing import FETCH_COUNT_MAX, UnknownVersion
 from crdt.ids import ItemId, PeerId, RecordId
 from crdt.items import Item
 from crdt.outbox import Outbox
@@ -252,6 +253,8 @@ class SyncMachine:
             return [Reply(event.token, None)]
         try:
             request = decode_request(event.raw, self._network)
+        except UnknownVersion:
+            return [Reply(event.token, None)]  # from somebody newer, who knows what that means
         except RemoteFault as fault:
             return [Reply(event.token, None), *self._blame(event.peer, fault, now_ms)]
         try:
@@ -273,7 +276,7 @@ class SyncMachine:
         if peer.heeds is None and not self._partial.scope.is_all:
             return self._announce(peer)
         is_fresh = now_ms < self._fresh_until_ms
-        if not self._may_compare(peer):
+        if not (peer.compares and self._may_compare(peer)):
             peer.unread = False
         elif self._replica.storage.last_n and (peer.unread or self._should_prove(peer, now_ms)):
             if not any(one.comparison for one in self._peers.values()):
@@ -340,9 +343,12 @@ class SyncMachine:
         peer.comparison_until_ms = now_ms + self._limits.comparison_ms
         peer.compared_new = False
         peer.phase = Phase.COMPARING
+        return [self._ask_compared(peer, peer.comparison.ask())]
+
+    def _ask_compared(self, peer: PeerProgress, question: RequestFrame) -> Effect:
         peer.request = self._new_request()
-        frame = encode_request(peer.comparison.ask(), self._network)
-        return [self._send(peer, peer.request, frame)]
+        frame = encode_request(question, self._network)
+        return self._send(peer, peer.request, frame, SyncProtocol.COMPARE)
 
     def _on_compared(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
         comparison = peer.comparison
@@ -358,11 +364,7 @@ class SyncMachine:
         peer.compared_new = peer.compared_new or bool(accepted.admitted)
         effects += self._want(peer, self._replica.pending.missing(peer.id), now_ms)
         if request is not None:
-            peer.request = self._new_request()
-            return [
-                *effects,
-                self._send(peer, peer.request, encode_request(request, self._network)),
-            ]
+            return [*effects, self._ask_compared(peer, request)]
         peer.comparison = None
         peer.compared(is_fruitless=bool(comparison.got) and not peer.compared_new, now_ms=now_ms)
         if not comparison.is_whole():
@@ -379,8 +381,7 @@ class SyncMachine:
     def _ask_again(self, peer: PeerProgress, request: RequestFrame) -> list[Effect]:
         """Ask a peer what it refused to be asked a second ago."""
         peer.again, peer.phase = None, Phase.COMPARING
-        peer.request = self._new_request()
-        return [self._send(peer, peer.request, encode_request(request, self._network))]
+        return [self._ask_compared(peer, request)]
 
     def _read_on(self, peer: PeerProgress, now_ms: int) -> list[Effect]:
         """Read a peer's store by cursor: comparing has not told what is missing."""
@@ -568,6 +569,10 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []
+        if event.unspoken and peer.comparison is not None and event.request == peer.request:
+            # Of an earlier version. Nothing is lost by reading all that arrived there.
+            peer.request, peer.compares = 0, False
+            return self._read_on(peer, now_ms)
         if event.request == peer.request and peer.comparison is not None:
             again = peer.comparison.ask_again()
             if again is not None and now_ms < peer.comparison_until_ms:
@@ -666,8 +671,14 @@ class SyncMachine:
         self._next_request += 1
         return self._next_request
 
-    def _send(self, peer: PeerProgress, request: int, raw: bytes) -> Effect:
-        return SendRequest(peer.id, request, raw, self._limits.request_timeout_s)
+    def _send(
+        self,
+        peer: PeerProgress,
+        request: int,
+        raw: bytes,
+        protocol: SyncProtocol = SyncProtocol.SYNC,
+    ) -> Effect:
+        return SendRequest(peer.id, request, raw, self._limits.request_timeout_s, protocol)
 
 
 def _changed(accepted: Accepted) -> list[Effect]:

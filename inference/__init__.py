@@ -11,6 +11,7 @@ from inference.adverts import (
     Offered,
     Task,
     check_advert,
+    read_clock,
     sign_advert,
 )
 from inference.breaker import Breaker, BreakerLimits, CircuitState
@@ -41,5 +42,6 @@ __all__ = [
     "Breaker", "BreakerLimits", "Candidate", "CannotServe", "CircuitState",
     "Endpoint", "EngineFailed", "EngineInstallFailed", "EngineMissing", "EngineUnavailable",
     "NoOffer", "NodeAdvert", "Offer", "Offered", "Ranked", "Refusal", "Requirement", "Route",
-    "Task", "Term", "Workload", "check_advert", "choose", "rank", "sign_advert",
+    "Task", "Term", "Workload", "check_advert", "choose", "rank", "read_clock",
+    "sign_advert",
 ]  # fmt: skip

@@ -175,33 +175,26 @@ def check_advert(raw: bytes, network: NetworkId, now_s: float) -> NodeAdvert:
     """Return the advert in `raw` after every check that needs no other advert.
 
     Raises:
-        AdvertStale: it is out of its time here: ignore it, its sender may be honest.
+        AdvertStale: it is out of its time here, or of a later version: ignore it, its sender may
+            be honest.
         RemoteFault: malformed, over a bound, wrongly signed or for another network.
     """
-    outer = decode(raw, bytes_max=ADVERT_BYTES_MAX)
-    if len(outer) != 2:
-        raise MalformedBytes(f"an advert is content and signature, not {len(outer)} fields")
-    signed = Signed(
-        typed(outer[0], bytes, "advert content"), fixed_bytes(outer[1], 64, "signature")
-    )
-    parts = decode(signed.content, bytes_max=ADVERT_BYTES_MAX)
-    if len(parts) != 9 or parts[0] != DOMAIN or natural(parts[1], "version") != VERSION:
-        raise MalformedBytes(f"an advert is 9 fields that start with {DOMAIN!r}, {VERSION}")
-    if fixed_bytes(parts[2], 32, "network id") != network:
-        raise WrongNetwork("the advert was signed for another network")
-    public = PublicKey(fixed_bytes(parts[3], 32, "node key"))
-    advert = NodeAdvert(
-        peer=peer_id_of(public),
-        operator=AccountId(fixed_bytes(parts[4], 32, "operator account")),
-        sequence_ms=natural(parts[5], "sequence"),
-        endpoints=_endpoints(parts[6]),
-        builds=_builds(parts[7]),
-        offers=_offers(parts[8]),
-        raw=raw,
-    )
+    advert, signed, public = _parsed(raw, network)
     _check_time(advert, now_s)
     verify(signed, public)  # last: the dearest check
     return advert
+
+
+def read_clock(raw: bytes, network: NetworkId) -> tuple[PeerId, int]:
+    """Return who signed an advert, and when by its own clock in unix ms, however far off that is.
+
+    Raises:
+        AdvertStale: it is of a later version.
+        RemoteFault: as for `check_advert`.
+    """
+    advert, signed, public = _parsed(raw, network)
+    verify(signed, public)
+    return advert.peer, advert.sequence_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +327,36 @@ def _drop(table: dict[Any, dict[PeerId, Any]], key: bytes, peer: PeerId) -> None
     del row[peer]
     if not row:
         del table[key]
+
+
+def _parsed(raw: bytes, network: NetworkId) -> tuple[NodeAdvert, Signed, PublicKey]:
+    """Return an advert whose time and signature are still to be judged, by whom it must be."""
+    outer = decode(raw, bytes_max=ADVERT_BYTES_MAX)
+    if len(outer) != 2:
+        raise MalformedBytes(f"an advert is content and signature, not {len(outer)} fields")
+    signed = Signed(
+        typed(outer[0], bytes, "advert content"), fixed_bytes(outer[1], 64, "signature")
+    )
+    parts = decode(signed.content, bytes_max=ADVERT_BYTES_MAX)
+    if len(parts) < 2 or parts[0] != DOMAIN:
+        raise MalformedBytes(f"an advert starts with {DOMAIN!r}")
+    if natural(parts[1], "version") > VERSION:
+        raise AdvertStale(f"an advert of version {parts[1]}; we speak {VERSION}")
+    if len(parts) != 9:
+        raise MalformedBytes(f"an advert is 9 fields that start with {DOMAIN!r}, {VERSION}")
+    if fixed_bytes(parts[2], 32, "network id") != network:
+        raise WrongNetwork("the advert was signed for another network")
+    public = PublicKey(fixed_bytes(parts[3], 32, "node key"))
+    advert = NodeAdvert(
+        peer=peer_id_of(public),
+        operator=AccountId(fixed_bytes(parts[4], 32, "operator account")),
+        sequence_ms=natural(parts[5], "sequence"),
+        endpoints=_endpoints(parts[6]),
+        builds=_builds(parts[7]),
+        offers=_offers(parts[8]),
+        raw=raw,
+    )
+    return advert, signed, public
 
 
 def _check_time(advert: NodeAdvert, now_s: float) -> None:

@@ -12,7 +12,7 @@ class AdvertFault(RemoteFault):
 
 
 class AdvertStale(RemoteFault):
-    """An advert that is expired, too far in the future, or older than one we hold: ignore it."""
+    """An advert expired, from the future, of a later version, or older than one held: ignore it."""
 
     code = "advert-stale"
 

@@ -44,8 +44,10 @@ from inference import (
     Offer,
     Offered,
     check_advert,
+    read_clock,
     sign_advert,
 )
+from node.clocks import ClockReading
 from node.peer import PeerEndpoint
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -137,6 +139,7 @@ class Adverts:
         self._book = AdvertBook()
         self._sequence_ms = 0
         self._connected: set[PeerId] = set()
+        self._clocks: dict[PeerId, ClockReading] = {}
         self._listeners: list[Listener] = []
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,6 +188,7 @@ class Adverts:
     def peer_lost(self, peer: PeerId) -> None:
         """See soon whether a lost neighbour is still there."""
         self._connected.discard(peer)
+        self._clocks.pop(peer, None)
         self._spawn(self._doubt(peer))
 
     async def answer(self, _peer: PeerId, payload: bytes) -> bytes:
@@ -247,6 +251,14 @@ class Adverts:
         """Return the measured round trip to a peer; 0 when it is this node or unknown."""
         return 0.0 if peer == self.peer else self._rtt_ms(peer)
 
+    def clocks(self) -> dict[PeerId, ClockReading]:
+        """Return what the clocks of connected peers showed when they were last asked."""
+        return dict(self._clocks)
+
+    async def read_clocks(self, peers: Sequence[PeerId]) -> None:
+        """Ask some connected peers anew: what one answers says when it was made."""
+        await asyncio.gather(*(self._ask(peer) for peer in peers if peer in self._connected))
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call back with each peer whose advert changed or went; return how to stop."""
         self._listeners.append(listener)
@@ -303,6 +315,7 @@ class Adverts:
             self._tell(peer)
 
     async def _ask(self, peer: PeerId) -> None:
+        asked_s = self._now_s()
         try:
             raw = await self._transport.request(
                 peer,
@@ -316,12 +329,25 @@ class Adverts:
             rows = array(parts[3], "adverts")
             if len(rows) > ANSWER_COUNT_MAX:
                 raise MalformedBytes(f"{len(rows)} adverts; at most {ANSWER_COUNT_MAX}")
+            self._read_clock(peer, rows[:1], asked_s, self._now_s())
             for count, row in enumerate(rows, start=1):
                 self._accept(typed(row, bytes, "advert"))
                 if count % 64 == 0:
                     await asyncio.sleep(0)  # 64 signatures are 8 ms
         except HansaError as error:
             logger.info("peer gave no adverts", peer=peer, reason=str(error))
+
+    def _read_clock(
+        self, peer: PeerId, rows: Sequence[object], asked_s: float, answered_s: float
+    ) -> None:
+        """Note what a peer's clock shows: its own advert comes first, made for this answer."""
+        with contextlib.suppress(RemoteFault):
+            for row in rows:
+                signer, at_ms = read_clock(typed(row, bytes, "advert"), self._network)
+                if signer == peer and peer in self._connected:
+                    middle_ms = int((asked_s + answered_s) * 500)
+                    error_ms = int(abs(answered_s - asked_s) * 500)
+                    self._clocks[peer] = ClockReading(at_ms - middle_ms, error_ms)
 
     async def _doubt(self, peer: PeerId) -> None:
         """Forget what a lost peer offers unless it comes back or answers at its own port."""

@@ -37,6 +37,7 @@ from node.admitting import Admitting
 from node.adverts import Adverts, adverts_protocol, adverts_topic
 from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.checkup import checkup_routes
 from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.guard import Guard
@@ -51,11 +52,13 @@ from node.api.streams import Streams
 from node.banner import activation, banner, dialable
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
+from node.checkup import Checkup
 from node.collector import settle_collector
 from node.config import Loaded, NodeSection, Settings, scope_of
-from node.driver import Driver, ops_topic, sync_protocol
+from node.driver import Driver, compare_protocol, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
+from node.lan import LanDiscovery
 from node.launch import NetworkProcess
 from node.ledger import Ledger, LedgerLimits, Party, Spending
 from node.ledger import Surroundings as LedgerSurroundings
@@ -63,9 +66,10 @@ from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
 from node.membership import Membership, MembershipSettings
 from node.metrics import Metrics
-from node.network import NetworkClient, NetworkSettings, exchange_protocol
+from node.network import NetworkClient, NetworkSettings, exchange_protocol, reach_protocol
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
+from node.reachability import Reaching, listening_port
 from node.serving import Serving, ServingTerms
 from node.stamp_desk import StampDesk
 from node.storage import SqliteReader, open_storage
@@ -178,6 +182,9 @@ class Node:
         # The book is there before the first peer, who is noted in it.
         await self.membership.start()
         await self.network.start()
+        if self.settings.p2p.mdns:
+            await self.lan.start()
+            stack.push_async_callback(self.lan.stop)
         if self.identity.is_admitted:
             await self._found_operator(self.identity)
         stack.push_async_callback(self.session.close)
@@ -235,6 +242,18 @@ class Node:
             ),
             own_addresses=self._addresses,
             rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
+        )
+        self.lan = LanDiscovery(
+            network=self.network_id,
+            peer=self.key.peer,
+            addresses=lambda: dialable(self.network.addresses, reachable_hosts("0.0.0.0", ())),
+            heard=self.membership.hear_on_lan,
+        )
+        self.reaching = Reaching(
+            network=self.network_id,
+            transport=self.network,
+            port=lambda: listening_port(self.network.addresses),
+            rng=random.SystemRandom(),
         )
         replica = Replica(
             self.network_id,
@@ -386,6 +405,14 @@ class Node:
             now_s=_now_s,
         )
         self.api.add_routes(NodeRoutes(around).routes())
+        checkup = Checkup(
+            network=self.network,
+            adverts=self.adverts,
+            reaching=self.reaching,
+            version=VERSION,
+            hosts=lambda: reachable_hosts("0.0.0.0", settings.peer.advertise),
+        )
+        self.api.add_routes(checkup_routes(checkup))
         self.api.add_routes(AccountRoutes(self.catalogue, _now_s).routes())
         self.api.add_routes(record_routes(self.catalogue, self._tasks_of))
         self.api.add_routes(record_log_routes(self.catalogue, self.waiters))
@@ -518,9 +545,10 @@ class _Handlers:
         self._node = node
         self._ops = ops_topic(node.network_id)
         self._adverts_topic = adverts_topic(node.network_id)
-        self._sync = sync_protocol(node.network_id)
+        self._sync = {sync_protocol(node.network_id), compare_protocol(node.network_id)}
         self._adverts = adverts_protocol(node.network_id)
         self._exchange = exchange_protocol(node.network_id)
+        self._reach = reach_protocol(node.network_id)
 
     def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
@@ -544,10 +572,12 @@ class _Handlers:
 
     async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
         """Return the answer to a peer's request."""
-        if protocol == self._sync:
+        if protocol in self._sync:
             return await self._node.driver.answer(peer, payload)
         if protocol == self._exchange:
             return await self._node.membership.answer(peer, payload)
+        if protocol == self._reach:
+            return await self._node.reaching.answer(peer, payload)
         assert protocol == self._adverts, protocol
         return await self._node.adverts.answer(peer, payload)
 

@@ -124,6 +124,9 @@ class P2pSection(_Section):
     a private network of nodes lists its members."""
     deny: tuple[str, ...] = ()
     """Peer ids and networks that are never connected, either way, whatever `allow` says."""
+    mdns: bool = False
+    """Find peers of this network on the same LAN by multicast DNS, and be found by them. Off: a
+    node that says on every network it visits that it is there, and who it is, should be told to."""
     _split = field_validator("listen", "bootstrap", "allow", "deny", mode="before")(_one_or_many)
     memory_mib: int = Field(default=2048, ge=256, le=65536)
     """Address space of the network child (RLIMIT_AS). Idle takes 300 with its libraries; hostile

@@ -50,12 +50,14 @@ from crdt import (
     SendRequest,
     Settled,
     SyncMachine,
+    SyncProtocol,
     SyncStatus,
     WakeAt,
     WorldFault,
     claimed_account,
     unpack_item,
 )
+from node.network import ProtocolUnspoken
 from node.stamp_desk import StampDesk
 
 LOCAL_COUNT_MAX = 1024
@@ -146,6 +148,11 @@ def sync_protocol(network: NetworkId) -> str:
     return f"/hansa/{network.hex()[:16]}/sync/0"
 
 
+def compare_protocol(network: NetworkId) -> str:
+    """Return the protocol of comparisons, which a peer of an earlier version does not speak."""
+    return f"/hansa/{network.hex()[:16]}/compare/0"
+
+
 @dataclass(slots=True)
 class _Publish:
     """One caller that waits for its items to be durable."""
@@ -179,7 +186,10 @@ class Driver:
         self._projection = projection
         self._transport = transport
         self._topic = ops_topic(network)
-        self._protocol = sync_protocol(network)
+        self._protocols = {
+            SyncProtocol.SYNC: sync_protocol(network),
+            SyncProtocol.COMPARE: compare_protocol(network),
+        }
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hansa-store")
         self._status = machine.status()
         self._wake = asyncio.Event()
@@ -518,7 +528,7 @@ class Driver:
         try:
             raw = await self._transport.request(
                 effect.peer,
-                self._protocol,
+                self._protocols[effect.protocol],
                 effect.raw,
                 timeout_s=effect.timeout_s,
                 answer_bytes_max=ANSWER_FRAME_BYTES_MAX,
@@ -527,7 +537,8 @@ class Driver:
                 await self._desk.prepare(raw, self._thread)
             event = AnswerReceived(effect.peer, effect.request, raw)
         except HansaError as fault:
-            event = RequestFailed(effect.peer, effect.request, str(fault))
+            unspoken = isinstance(fault, ProtocolUnspoken)
+            event = RequestFailed(effect.peer, effect.request, str(fault), unspoken)
         self._answers.append(event)
         self._wake.set()
 

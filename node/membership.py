@@ -18,12 +18,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from crdt import HansaError, NetworkId, PeerId
-from node.network import BadAddress, ConnectedPeer, PeerRefused
+from crdt import HansaError, ItemId, NetworkId, PeerId, check_probed, encode_probe
+from node.driver import sync_protocol
+from node.network import BadAddress, ConnectedPeer, PeerRefused, ProtocolUnspoken
 from node.network.access_rules import AccessRules
 from node.network.addressbook import AddressBook, Known, tried_first
 from node.network.addresses import (
     PeerAddress,
+    Scope,
     group_of,
     host_and_port,
     informant_of,
@@ -41,7 +43,7 @@ from node.network.exchange import (
     exchange_protocol,
     may_tell,
 )
-from node.network.outbound import Outbound
+from node.network.outbound import Link, Outbound
 
 DIAL_COUNT_MAX = 4
 """Attempts at once: one that hangs takes 20 s, and others must not wait for it."""
@@ -55,6 +57,10 @@ ASK_S = 600.0
 ANSWER_PAUSE_S = 20.0
 """A peer that asks again sooner is told the same once more: nobody reads the book out quickly."""
 ANSWERED_COUNT_MAX = 256
+LAN_INFORMANT = "lan"
+"""Whoever is on the LAN can announce anything, so all of it is one informant's."""
+PROBED_BYTES_MAX = 256
+"""The answer to a probe: one id in a frame."""
 SAVE_PAUSE_S = 10.0
 TOLD_OWN_COUNT_MAX = 2
 """Addresses of its own that an inbound peer gets into the book."""
@@ -140,6 +146,7 @@ class Membership:
     ) -> None:
         self._network = network
         self._protocol = exchange_protocol(network)
+        self._sync_protocol = sync_protocol(network)
         self._transport = transport
         self._path = path
         self._own_addresses = own_addresses
@@ -244,6 +251,12 @@ class Membership:
         self._book.hear(address, "operator", None, self._now_s(), self._rng)
         self._spawn(self._ask(address.peer))
 
+    def hear_on_lan(self, address: PeerAddress) -> None:
+        """Take in a peer that was announced on this LAN: hearsay, of one informant altogether."""
+        if address.scope is Scope.PRIVATE and self._may(address):
+            self._book.hear(address, "lan", LAN_INFORMANT, self._now_s(), self._rng)
+            self._changed.set()
+
     def standing(self, peer: ConnectedPeer) -> Standing:
         """Return what is known of a connected peer beside its connection."""
         host, port = host_and_port(peer.address)
@@ -315,7 +328,7 @@ class Membership:
             self._spawn(self._ask(self._rng.choice(proven)))
 
     async def _ask(self, peer: PeerId) -> None:
-        """Ask a peer that we dialled for others. One that cannot answer is none of this network."""
+        """Ask a peer that we dialled for others. One that has no log either is dropped."""
         link = self._outbound.link(peer)
         if link is None:
             return
@@ -328,11 +341,16 @@ class Membership:
                 answer_bytes_max=ANSWER_BYTES_MAX,
             )
             told = decode_answer(raw, self._network)
+        except ProtocolUnspoken as error:
+            # Of an earlier version, perhaps: then it has the log, and that is what matters.
+            logger.info("peer tells of no others", peer=peer, reason=str(error))
+            if not await self._has_log(peer):
+                await self._part_with(link)
+                return
+            told = []
         except HansaError as error:
             logger.info("peer tells of no others", peer=peer, reason=str(error))
-            if self._outbound.link(peer) is link and link.informant is not None:
-                with contextlib.suppress(HansaError):
-                    await self._transport.drop(peer, "it does not take part in peer exchange")
+            await self._part_with(link)
             return
         one = self._transport.peer(peer)
         if one is None or self._outbound.link(peer) is not link:
@@ -341,6 +359,29 @@ class Membership:
         self._outbound.proven(peer, now_s)
         self._take_told(peer, host_and_port(one.address)[0], told, now_s)
         self._changed.set()
+
+    async def _has_log(self, peer: PeerId) -> bool:
+        """Whether a peer answers for this network's log, as every version does."""
+        probe = ItemId(self._rng.randbytes(32))
+        try:
+            raw = await self._transport.request(
+                peer,
+                self._sync_protocol,
+                encode_probe(probe, self._network),
+                timeout_s=ASK_TIMEOUT_S,
+                answer_bytes_max=PROBED_BYTES_MAX,
+            )
+            check_probed(raw, probe, self._network)
+        except HansaError as error:
+            logger.info("peer is none of this network", peer=peer, reason=str(error))
+            return False
+        return True
+
+    async def _part_with(self, link: Link) -> None:
+        """Drop a peer that we chose and that does not take part; named ones are kept."""
+        if self._outbound.link(link.address.peer) is link and link.informant is not None:
+            with contextlib.suppress(HansaError):
+                await self._transport.drop(link.address.peer, "it does not take part")
 
     # -- the book
 

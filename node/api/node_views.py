@@ -86,9 +86,13 @@ class PeerView(View):
     group: str
     """Its address group: of connections of this node's own choice, each holds only a share."""
     found: str
-    """How it was found: `bootstrap`, `exchange`, `inbound` or `operator`."""
+    """How it was found: `bootstrap`, `exchange`, `inbound`, `lan` or `operator`."""
     anchor: bool
     """It stayed long, and is dialled first after a restart."""
+    software: str
+    """As it calls itself; empty until it has said so. Hearsay, like the next."""
+    protocols: list[str]
+    """Those of this network that it says it speaks, with their versions: `sync/0`."""
 
 
 class PrunedView(View):
@@ -330,6 +334,8 @@ def peer_view(peer: ConnectedPeer, standing: Standing, *, synced: bool) -> PeerV
         group=standing.group,
         found=standing.found,
         anchor=standing.anchor,
+        software=peer.software,
+        protocols=list(peer.protocols),
     )
 
 

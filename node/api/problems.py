@@ -178,6 +178,7 @@ TABLE: Mapping[str, Row] = {
     "wrong-peer-key": Row(502, Exit.DISTRUST, "Another peer answered"),
     "peer-misbehaved": Row(502, Exit.DISTRUST, "The peer broke its protocol"),
     "peer-refused": Row(502, Exit.UNREACHABLE, "The peer refused"),
+    "protocol-unspoken": Row(502, Exit.UNREACHABLE, "The peer does not speak that protocol"),
     "peer-unreachable": Row(502, Exit.UNREACHABLE, "The peer does not answer"),
     "bad-address": Row(422, _INVALID, "The address cannot be used"),
     "holder-hung": Row(502, Exit.UNREACHABLE, "A holder stopped answering"),

@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from node.config import Settings
 
 FREE_BYTES_MIN = 2 << 30
-"""Below this the build store accepts nothing (builds.md: keep 5 % or 2 GiB free)."""
+"""Below this the build store accepts nothing (`builds.free_bytes_min`)."""
+STORE_FREE_BYTES_MIN = 256 << 20
+"""Below this a commit of the log and its write-ahead file may fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,71 @@ def check_folder(path: Path) -> Check:
         return Check(
             "data folder", False, f"{path} cannot be written", f"chown or chmod {existing}"
         )
+    if path.exists() and (why := _write(path)):
+        return Check(
+            "data folder", False, f"{path}: {why}",
+            f"make room on that disk, or mount it writable, or move the folder: {path}",
+        )  # fmt: skip
     free = shutil.disk_usage(existing).free
+    held = f", {show_as.size(_store_bytes(path))} of logs" if path.exists() else ""
+    found = f"{path}{held}, {show_as.size(free)} free"
+    if not path.exists():
+        found += ", made at first start"
+    if free < STORE_FREE_BYTES_MIN:
+        return Check("data folder", False, found, "make room: the log itself needs 256 MiB free")
+    if free < FREE_BYTES_MIN:
+        return Check(
+            "data folder", None, found,
+            "make room (hansa storage prune helps a little): no builds below 2 GiB free",
+        )  # fmt: skip
+    return Check("data folder", True, found)
+
+
+def _write(folder: Path) -> str:
+    """Write a little to a folder and sync it, as a commit does; return what went wrong, or ""."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"it cannot be written ({error.strerror})"
+    return ""
+
+
+def _store_bytes(folder: Path) -> int:
+    """Return what the databases in a folder take, their write-ahead files counted."""
+    return sum(one.stat().st_size for one in folder.glob("*.sqlite3*") if one.is_file())
+
+
+def check_builds(folder: Path, free_bytes_min: int) -> Check:
+    """Look how much room there is for builds; their folder may be on a disk of its own."""
+    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{folder}, {show_as.size(free)} free"
+    if free >= free_bytes_min:
+        return Check("builds", True, found)
     return Check(
-        "data folder",
-        True if free >= FREE_BYTES_MIN else None,
-        f"{path}, {show_as.size(free)} free" + ("" if path.exists() else ", made at first start"),
-        "" if free >= FREE_BYTES_MIN else "make room: builds are refused below 2 GiB free",
-    )
+        "builds", None, f"{found}; none is fetched below {show_as.size(free_bytes_min)}",
+        "make room, or set builds.folder to a disk that has some",
+    )  # fmt: skip
+
+
+def checks_by_peers(client: Client) -> list[Check]:
+    """Look at the node through its peers' eyes; its operator alone may have them asked."""
+    from crdt import HansaError
+    from node.cli.peer_checks import peer_checks
+
+    try:
+        found = client.post("/v1/checkup", {})
+    except HansaError as error:
+        return [
+            Check(
+                "peers' view", None, f"not asked: {error}",
+                "run this where the node's data folder is, or name it: --data-dir DIR",
+            )
+        ]  # fmt: skip
+    return peer_checks(found)
 
 
 def check_port(name: str, host: str, port: int, *, ours: bool) -> Check:
@@ -110,7 +171,7 @@ def all_checks(session: Session, settings: Settings) -> list[Check]:
     """Return what every look found, in the order in which they would stop somebody."""
     from inference.engines import VLLM_CPU, EngineEnvironment, examine
 
-    client = session.client()
+    client = _client(session)
     node = check_node(client)
     engine = examine(EngineEnvironment(VLLM_CPU, settings.engines_folder))
     taken = _ports_of_node(client) if node.ok else set[int]()
@@ -121,11 +182,23 @@ def all_checks(session: Session, settings: Settings) -> list[Check]:
         check_port(
             "peer", settings.peer.host, settings.peer.port, ours=settings.peer.port in taken
         ),
+        check_builds(settings.builds_folder, settings.builds.free_bytes_min),
         node,
+        *(checks_by_peers(client) if node.ok else ()),
         check_accounts(session),
         # An engine is needed to serve models, not to run a node.
         *(Check(f"engine: {one.name}", one.ok or None, one.found, one.next_step) for one in engine),
     ]
+
+
+def _client(session: Session) -> Client:
+    """Return the client that asks as the operator where the token is at hand, else as anybody."""
+    from node.client import NoOperatorToken
+
+    try:
+        return session.operator()
+    except NoOperatorToken:
+        return session.client()
 
 
 def _ports_of_node(client: Client) -> set[int]:

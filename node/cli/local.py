@@ -61,7 +61,11 @@ def register(app: typer.Typer) -> None:
         app, "doctor", uses=(*NODE, *LOCAL_NODE), panel="Operate", example="hansa doctor --json"
     )
     def doctor(session: Session, config: ConfigFile = None) -> None:
-        """Check everything a node needs on this machine, and say what mends what is missing."""
+        """Check everything a node needs on this machine, and say what mends what is missing.
+
+        A node that runs is looked at through its peers' eyes too: some are asked to dial it back,
+        what time they have and what they run. No single peer's word makes a line red.
+        """
         found = checks.all_checks(session, session.settings(config, ()).settings)
         checks.show(session, found)
 

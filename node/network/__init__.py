@@ -8,9 +8,11 @@ from node.network.errors import (
     PeerRefused,
     PeerUnreachable,
     PortInUse,
+    ProtocolUnspoken,
     TooLarge,
 )
 from node.network.exchange import exchange_protocol
+from node.network.reach import reach_protocol
 from node.network.settings import (
     PUBLISH_BYTES_MAX,
     REQUEST_BYTES_MAX,
@@ -32,6 +34,8 @@ __all__ = [
     "PeerRefused",
     "PeerUnreachable",
     "PortInUse",
+    "ProtocolUnspoken",
     "TooLarge",
     "exchange_protocol",
+    "reach_protocol",
 ]

@@ -16,8 +16,9 @@ from typing import Literal, TypeAlias
 from crdt import PeerId
 from node.network.addresses import PeerAddress
 
-Found: TypeAlias = Literal["bootstrap", "exchange", "inbound", "operator"]
-"""How an address was first heard of; `inbound`: its peer connected and said where it listens."""
+Found: TypeAlias = Literal["bootstrap", "exchange", "inbound", "lan", "operator"]
+"""How an address was first heard of; `inbound`: its peer connected and said where it listens;
+`lan`: it was announced on the local network."""
 
 UNTRIED_COUNT_MAX = 1024
 """Sixteen informants with all they may tell; about 300 KiB."""

@@ -29,6 +29,7 @@ from node.network.settings import NetworkSettings
 
 if TYPE_CHECKING:
     from node.network.host import GuardedHost
+    from node.network.identified import Identified
 
 OUTBOX_BYTES_MAX = 16 * 1024 * 1024
 """Gossip and requests beyond this are refused: the node does not keep up."""
@@ -126,6 +127,10 @@ class Child:
         """Tell the node of a peer that is gone."""
         self._outbox.put("lost", peer)
 
+    def identified(self, peer: str, said: Identified) -> None:
+        """Tell the node what a peer says of itself."""
+        self._outbox.offer("identified", peer, said.software, said.protocols, said.observed)
+
     def rtt(self, peer: str, seconds: float) -> None:
         """Tell the node how far away a peer is."""
         self._outbox.offer("rtt", peer, int(seconds * 1e6))
@@ -163,7 +168,7 @@ class Child:
                     return
                 case ("publish", int(call), str(topic), bytes(data)):
                     self._finish(call, host.enqueue(topic, data))
-                case ("request" | "dial", int(call), *_):
+                case ("request" | "dial" | "probe", int(call), *_):
                     nursery.start_soon(self._call, host, call, frame)
                 case ("cancel", int(call)):
                     if call in self._calls:
@@ -226,6 +231,9 @@ async def _carry_out(host: GuardedHost, frame: tuple[object, ...]) -> bytes:
             raise NetworkFailed("the request timed out")
         case ("dial", _, str(address)):
             await host.dial(address)
+            return b""
+        case ("probe", _, str(address)):
+            await host.probe(address)
             return b""
         case _:
             raise MalformedBytes(f"a malformed {frame[0]} frame")

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import structlog
 
@@ -39,6 +39,7 @@ START_TIMEOUT_S = 30.0
 """Importing libp2p takes 1 to 3 s on a busy core; ten times that is not slowness any more."""
 PUBLISH_TIMEOUT_S = 5.0
 DIAL_TIMEOUT_S = 20.0
+PROBE_TIMEOUT_S = 6.0
 ANSWER_TIMEOUT_S = 30.0
 CALL_COUNT_MAX = 1024
 """Calls that wait for the child."""
@@ -146,6 +147,15 @@ class NetworkClient:
             PeerUnreachable: nobody with that identity answers there.
         """
         await self._call("dial", multiaddr[:512], timeout_s=DIAL_TIMEOUT_S)
+
+    async def probe(self, multiaddr: str) -> None:
+        """Dial an address and hang up at once: whether a peer answers there, nothing else.
+
+        Raises:
+            BadAddress: it cannot be dialled at all.
+            PeerUnreachable: nobody with that identity answers there.
+        """
+        await self._call("probe", multiaddr[:512], timeout_s=PROBE_TIMEOUT_S)
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Queue a gossip frame; about 20 a second and topic leave the node.
@@ -258,9 +268,10 @@ class NetworkClient:
             case ("lost", str(peer)):
                 self._lost(PeerId(peer))
             case ("rtt", str(peer), int(micros)):
-                known = self._peers.get(PeerId(peer))
-                if known is not None:
-                    self._peers[PeerId(peer)] = replace(known, rtt_ms=micros / 1000)
+                self._learn(PeerId(peer), rtt_ms=micros / 1000)
+            case ("identified", str(peer), str(software), tuple(), str(observed)):
+                protocols = cast("tuple[str, ...]", frame[3])
+                self._learn(PeerId(peer), software=software, protocols=protocols, observed=observed)
             case ("gossip", str(topic), str(author), str(forwarder), bytes(data)):
                 self._handlers.gossip(topic, PeerId(author), PeerId(forwarder), data)
             case ("ask", int(ask), str(peer), str(protocol), bytes(payload)):
@@ -291,6 +302,11 @@ class NetworkClient:
         self._peers[peer] = ConnectedPeer(peer, address, direction, since_s)
         logger.info("peer connected", peer=peer, address=address, direction=direction)
         self._handlers.peer_connected(peer, address)
+
+    def _learn(self, peer: PeerId, **news: Any) -> None:
+        known = self._peers.get(peer)
+        if known is not None:
+            self._peers[peer] = replace(known, **news)
 
     def _lost(self, peer: PeerId) -> None:
         if self._peers.pop(peer, None) is not None:

@@ -35,6 +35,12 @@ class PeerRefused(RemoteFault):
     code = "peer-refused"
 
 
+class ProtocolUnspoken(RemoteFault):
+    """A peer is there and does not speak a protocol: of another version, or another program."""
+
+    code = "protocol-unspoken"
+
+
 class BadAddress(UserFault):
     """An address that cannot be dialled."""
 
@@ -55,6 +61,7 @@ BY_CODE = {
         PeerUnreachable,
         NetworkBusy,
         PeerRefused,
+        ProtocolUnspoken,
         BadAddress,
         TooLarge,
     )

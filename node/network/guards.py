@@ -12,8 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib.metadata import version as distribution_version
 from typing import Any
 
+import libp2p.host.basic_host as basic_host
+import libp2p.identity.identify.identify as identify
 import libp2p.protocol_muxer.multiselect_communicator as multistream
 import libp2p.stream_muxer.muxer_multistream as muxer_choice
 import trio
@@ -22,6 +25,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
+from libp2p.identity.update import update_peerstore_from_identify
 from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.exceptions import RawConnError
@@ -34,6 +38,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+from multiaddr.multiaddr import Multiaddr
 
 from node.network.doors import Doors, Place
 from node.network.settings import NEWCOMER_COUNT_MAX
@@ -62,6 +67,8 @@ Penalty = Callable[[ID, int, str], None]
 def make_host(seed: bytes, peer_count_max: int, doors: Doors) -> Any:
     """Return a host with every guard that concerns connections and streams."""
     bound_negotiation()
+    # So that a peer's operator sees what is run here, and not the library's name alone.
+    identify.AGENT_VERSION = f"hansa/{distribution_version('hansa')}"
     # Fault: whatever class `muxer_opt` names, the library makes its own Yamux.
     muxer_choice.Yamux = BoundedYamux  # type: ignore[attr-defined]
     key_pair = create_new_key_pair(seed)
@@ -328,6 +335,27 @@ def dial_nobody_unasked(host: Any) -> None:
 
     network.auto_connector.maybe_connect = dial_nobody
     network.new_stream = open_connected
+
+
+def hear_identify(host: Any, tell: Callable[[ID, str, list[str], str], None]) -> None:
+    """Have `tell` called with what a peer answers to identify: agent, protocols, observed address.
+
+    The library asks every peer once, keeps what it likes, and lets nobody hear of the rest. Who
+    listens is kept with the host's own peerstore, because the function is one for all hosts.
+    """
+    host.get_peerstore().heard = tell
+
+
+async def _update_and_tell(peerstore: Any, peer: ID, said: Any) -> None:
+    await update_peerstore_from_identify(peerstore, peer, said)
+    if (tell := getattr(peerstore, "heard", None)) is not None:
+        observed = ""
+        with suppress(Exception):  # multiaddr raises a dozen kinds
+            observed = str(Multiaddr(bytes(said.observed_addr)))
+        tell(peer, str(said.agent_version), [str(one) for one in said.protocols], observed)
+
+
+basic_host.update_peerstore_from_identify = _update_and_tell  # type: ignore[assignment,attr-defined]  # pyright: ignore[reportPrivateImportUsage]
 
 
 class _BoundedStreams(dict[int, Any]):

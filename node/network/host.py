@@ -16,6 +16,8 @@ from libp2p.abc import INotifee
 from libp2p.custom_types import TProtocol
 from libp2p.host.ping import ID as PING
 from libp2p.host.ping import handle_ping
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.tools.anyio_service import background_trio_service
@@ -29,11 +31,13 @@ from node.network.doors import Doors
 from node.network.errors import BadAddress, NetworkBusy, PeerUnreachable, PortInUse
 from node.network.guards import (
     close_sockets,
+    hear_identify,
     make_host,
     make_pubsub,
     socket_of,
     timed,
 )
+from node.network.identified import Identified, identified
 from node.network.rpc import Requester, Responder, read_exactly
 from node.network.settings import NetworkSettings
 from node.network.standing import Standing, TokenBucket
@@ -45,6 +49,7 @@ PUBLISH_RATE_S = 20
 PUBLISH_BURST = 12
 """Of the 32 slots of the library's send queue, which drops silently what does not fit."""
 DIAL_TIMEOUT_S = 15.0
+PROBE_TIMEOUT_S = 5.0
 DIAL_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Between attempts at a bootstrap peer. The first two make a restarted one found in 1.5 s."""
 PING_FAILURES_MAX = 2
@@ -64,6 +69,10 @@ class Node(Protocol):
 
     def lost(self, peer: str) -> None:
         """Tell of a peer that is gone."""
+        ...
+
+    def identified(self, peer: str, said: Identified) -> None:
+        """Tell what a peer says of itself."""
         ...
 
     def rtt(self, peer: str, seconds: float) -> None:
@@ -101,6 +110,7 @@ class GuardedHost:
             group_count_max=settings.inbound_group_count_max,
         )
         self._host: Any = make_host(settings.node_seed, settings.peer_count_max, doors)
+        hear_identify(self._host, self._identified)
         self._topics = make_validators(settings)
         self._pubsub: Any = make_pubsub(
             self._host,
@@ -191,6 +201,27 @@ class GuardedHost:
         try:
             with trio.fail_after(DIAL_TIMEOUT_S):
                 await self._host.connect(info)
+        except Exception as error:  # the library raises a dozen kinds
+            raise PeerUnreachable(
+                f"nobody with that identity answers at {address} ({_cause(error)})"
+            ) from error
+
+    async def probe(self, address: str) -> None:
+        """Connect anew as far as the handshake that proves who is there, and hang up.
+
+        Raises:
+            BadAddress, PeerUnreachable: as they say.
+        """
+        info = _info(address)
+        upgrader = self._host.get_network().upgrader
+        try:
+            with trio.fail_after(PROBE_TIMEOUT_S):
+                stream = await trio.open_tcp_stream(*host_and_port(address))
+                try:
+                    raw = RawConnection(TrioTCPStream(stream), True)
+                    await upgrader.upgrade_security(raw, True, info.peer_id)
+                finally:
+                    await trio.aclose_forcefully(stream)
         except Exception as error:  # the library raises a dozen kinds
             raise PeerUnreachable(
                 f"nobody with that identity answers at {address} ({_cause(error)})"
@@ -338,6 +369,12 @@ class GuardedHost:
             )
         elif not connections:
             self._tell_lost(peer)
+
+    def _identified(self, peer: ID, agent: str, protocols: list[str], observed: str) -> None:
+        if peer in self._known or self._host.get_network().get_connections(peer):
+            self._link_changed(peer)  # so that the node hears of the peer first
+            said = identified(agent, protocols, observed, prefix=self._settings.prefix)
+            self._node.identified(str(peer), said)
 
     def _deliver(self, forwarder: ID, message: Any) -> None:
         author = ID(message.from_id)

@@ -16,8 +16,9 @@ from typing import Any
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
 
-from node.network.errors import PeerRefused, PeerUnreachable
+from node.network.errors import PeerRefused, PeerUnreachable, ProtocolUnspoken
 from node.network.guards import reset
 from node.network.settings import REQUEST_BYTES_MAX
 
@@ -57,6 +58,7 @@ class Requester:
         Raises:
             PeerUnreachable: not connected, or the connection broke.
             PeerRefused: it does not answer this, or its answer is too long.
+            ProtocolUnspoken: it does not know the protocol.
         """
         if not self._host.get_network().get_connections(peer):
             raise PeerUnreachable(f"peer {peer} is not connected")
@@ -71,6 +73,8 @@ class Requester:
             try:
                 stream = await self._host.new_stream(peer, [TProtocol(protocol)])
             except Exception as error:
+                if _is_unspoken(error):
+                    raise ProtocolUnspoken(f"peer {peer} does not speak {protocol}") from error
                 raise PeerUnreachable(
                     f"peer {peer} opens no stream for {protocol}: {str(error)[:120]}"
                 ) from error
@@ -202,6 +206,17 @@ class Responder:
 
 class _Broken(Exception):
     """A peer broke the protocol."""
+
+
+def _is_unspoken(error: BaseException) -> bool:
+    """Whether a peer said of a protocol that it knows none of that name.
+
+    The library has a class for it, and wraps it in two others that mean anything.
+    """
+    cause = error.__cause__
+    return isinstance(cause, MultiselectClientError) and str(cause).startswith(
+        "protocols not supported"
+    )
 
 
 async def read_exactly(stream: Any, length: int) -> bytes:

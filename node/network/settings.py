@@ -70,15 +70,26 @@ class NetworkSettings:
         return f"{self._prefix}/adverts/0"
 
     @property
-    def protocols(self) -> tuple[str, str, str]:
-        """The request protocols that are answered: sync, adverts, peers."""
+    def protocols(self) -> tuple[str, str, str, str, str]:
+        """The request protocols that are answered: sync, adverts, peers, compare, reach."""
         prefix = self._prefix
-        return f"{prefix}/sync/0", f"{prefix}/adverts/0", f"{prefix}/peers/0"
+        return (
+            f"{prefix}/sync/0",
+            f"{prefix}/adverts/0",
+            f"{prefix}/peers/0",
+            f"{prefix}/compare/0",
+            f"{prefix}/reach/0",
+        )
 
     @property
     def inbound_count_max(self) -> int:
         """Connections from others, handshakes included: they never take the place of our own."""
         return self.peer_count_max + NEWCOMER_COUNT_MAX - self.outbound_count
+
+    @property
+    def prefix(self) -> str:
+        """How the names of this network's protocols and topics begin."""
+        return f"{self._prefix}/"
 
     @property
     def _prefix(self) -> str:
@@ -87,13 +98,22 @@ class NetworkSettings:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedPeer:
-    """A peer as it is now; `rtt_ms` is 0 until its first ping came back."""
+    """A peer as it is now; `rtt_ms` is 0 until its first ping came back.
+
+    Attributes:
+        software: As it calls itself; empty until it has said so.
+        protocols: Those of this network that it says it speaks: `sync/0`.
+        observed: The host at which it says that it sees us.
+    """
 
     peer: PeerId
     address: str
     direction: Literal["in", "out"]
     since_s: int
     rtt_ms: float = 0
+    software: str = ""
+    protocols: tuple[str, ...] = ()
+    observed: str = ""
 
 
 class NetworkHandlers(Protocol):

@@ -22,6 +22,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "cancel": (int,),
     "answer": (int, bool, bytes),
     "dial": (int, str),
+    "probe": (int, str),
     "drop": (str, str, int),
     "stop": (),
     # From the child.
@@ -29,6 +30,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "failed": (str, str),
     "connected": (str, str, bool),
     "lost": (str,),
+    "identified": (str, str, tuple, str),
     "rtt": (str, int),
     "gossip": (str, str, str, bytes),
     "ask": (int, str, str, bytes),

@@ -31,8 +31,10 @@ from crdt import (
     Settled,
     SyncLimits,
     SyncMachine,
+    SyncProtocol,
     WakeAt,
     WorldFault,
+    encode,
     parse_operation,
     sha3,
 )
@@ -589,3 +591,37 @@ def test_ranges_of_two_sets_are_not_put_together() -> None:
     other = replace(told.held, last_n=told.held.last_n + 1)
     effects = bench.answer(second, encode_ranged(other, told.parts, NETWORK))
     assert asked(only(effects, SendRequest)) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+
+
+def test_who_speaks_no_comparison_is_read_at_once_and_never_asked_for_one_again() -> None:
+    bench = Bench(SyncLimits(compare_ms=30_000))
+    bench(LocalItems(1, (ANN.genesis,)))
+    first = bench.connect()
+    assert first.protocol is SyncProtocol.COMPARE
+    effects = bench(RequestFailed(PEER, first.request, "unspoken", unspoken=True))
+    second = only(effects, SendRequest)
+    assert (second.protocol, asked(second)) == (
+        SyncProtocol.SYNC,
+        CatchUp(b"", 0, CatchUpMode.ITEMS),
+    )
+    bench.answer(second, page(ANN.put()))
+    for _ in range(4):
+        bench.now_ms += 40_000
+        again = only(bench(Heartbeat()), SendRequest)
+        assert isinstance(asked(again), CatchUp)
+        bench.answer(again, page(n=1))
+    bench(PeerLost(PEER))
+    bench.disk.cursors.clear()  # whoever comes back may have been brought up to date
+    assert bench.connect().protocol is SyncProtocol.COMPARE
+
+
+def test_a_request_of_a_later_version_gets_no_answer_and_no_blame() -> None:
+    bench = Bench()
+    bench.connect()
+    raw = encode(["after", 1, NETWORK, b"", 0, 0, "more"])
+    for token in range(20):
+        (effect,) = bench(RequestReceived(PEER, token, raw))
+        assert effect == Reply(token, None)
+    malformed = encode(["after", 0, NETWORK, b"", 0, 0, "more"])
+    effects = [e for token in range(20) for e in bench(RequestReceived(PEER, token, malformed))]
+    assert any(isinstance(effect, DropPeer) for effect in effects)

@@ -62,7 +62,6 @@ def test_an_advert_comes_back_as_it_was_signed():
     "change",
     [
         set_part(0, "hansa/advert2"),
-        set_part(1, 1),
         set_part(1, False),
         set_part(3, b"\x00" * 31),
         set_part(5, -1),

@@ -11,6 +11,7 @@ from crdt import AccountId, MalformedBytes, ManifestDigest, PeerId, RemoteFault,
 from inference import Endpoint, Offer
 from node import adverts as module
 from node.adverts import Adverts, adverts_protocol, adverts_topic
+from node.clocks import ClockReading
 from tests.inference.adverts import BUILD, NETWORK, OFFER, RECORD, key_of, peer_of, raw_advert
 
 
@@ -215,3 +216,30 @@ async def test_an_answer_is_bounded(clock):
         a.gossiped(raw_advert(seed, builds=builds))
     raw = await a.answer(peer_of(2), encode(["adverts?", 0, NETWORK]))
     assert 800_000 < len(raw) <= module.ANSWER_BYTES_MAX
+
+
+async def test_a_peers_clock_is_read_from_what_it_answers_however_wrong_it_is(clock):
+    swarm, wrong = Swarm(), Clock()
+    wrong.now_s += 3600
+    (a, _), (b, _) = make(swarm, 1, clock), make(swarm, 2, wrong)
+    a.peer_connected(b.peer)
+    await settle()
+    assert a.clocks() == {b.peer: ClockReading(3_600_000, 0)}
+    assert a.offers() == [], "its adverts are refused, which the reading explains"
+    wrong.now_s += 7
+    await a.read_clocks([b.peer, peer_of(77)])
+    assert a.clocks() == {b.peer: ClockReading(3_607_000, 0)}
+    a.peer_lost(b.peer)
+    assert a.clocks() == {}
+
+
+async def test_only_its_own_signed_advert_at_the_first_place_is_a_peers_clock(clock):
+    swarm = Swarm()
+    (a, _), (b, _) = make(swarm, 1, clock), make(swarm, 2, clock)
+    strangers = encode(["adverts", 0, NETWORK, [raw_advert(3), raw_advert(2)]])
+    forged = encode(["adverts", 0, NETWORK, [raw_advert(2)[:-1] + b"\0"]])
+    for answer in (strangers, forged, encode(["adverts", 0, NETWORK, []])):
+        swarm.canned[b.peer] = answer
+        a.peer_connected(b.peer)
+        await settle()
+        assert a.clocks() == {}

@@ -12,9 +12,15 @@ from typing import Literal
 
 import pytest
 
-from crdt import MalformedBytes, PeerId, encode
+from crdt import MalformedBytes, PeerId, decode, encode
 from node.membership import ANSWER_PAUSE_S, Membership, MembershipSettings
-from node.network import BadAddress, ConnectedPeer, PeerRefused, PeerUnreachable
+from node.network import (
+    BadAddress,
+    ConnectedPeer,
+    PeerRefused,
+    PeerUnreachable,
+    ProtocolUnspoken,
+)
 from node.network.addressbook import WAIT_ALONE_S, Known
 from node.network.addresses import parse_address
 from node.network.bookfile import load, pack, save
@@ -42,6 +48,7 @@ class Home:
     links: dict[PeerId, ConnectedPeer] = field(default_factory=dict)
     is_up: bool = True
     mute: bool = False
+    speaks: tuple[str, ...] = ("peers", "sync")
     answer: bytes | None = None
     dialled: list[str] = field(default_factory=list)
 
@@ -88,7 +95,12 @@ class Home:
         if other is None or one not in self.links:
             raise PeerUnreachable("gone")
         if other.mute:
-            raise PeerRefused("no such protocol")
+            raise PeerRefused("not now")
+        if protocol.split("/")[3] not in other.speaks:
+            raise ProtocolUnspoken(f"no {protocol}")
+        if "/sync/" in protocol:
+            (asked,) = decode(payload, bytes_max=1024)[3]
+            return encode(["items", 0, NETWORK, [], [asked]])
         answered = await other.membership.answer(self.id, payload)
         return answered if other.answer is None else other.answer
 
@@ -193,6 +205,30 @@ async def test_a_told_peer_that_does_not_take_part_is_let_go_and_waits(tmp_path:
             assert (known.failures, known.tried_s) == (1, 0)
             assert known.next_s > town.now_s
             assert a.id in n.links
+
+
+async def test_a_told_peer_of_an_earlier_version_is_kept_and_a_stranger_is_not(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with (
+        home(town, "a", HOSTS["a"], tmp_path) as a,
+        home(town, "b", HOSTS["b"], tmp_path, a.address) as b,
+        home(town, "c", HOSTS["c"], tmp_path, a.address) as c,
+    ):
+        b.speaks, c.speaks = ("sync",), ("ping",)
+        async with home(town, "n", HOSTS["n"], tmp_path, a.address) as n:
+            await n.until(lambda: {b.address, c.address} <= set(n.dialled))
+            await n.until(lambda: c.id not in n.links)
+            tried = {one.address.peer: one.tried_s for one in n.membership.known()}
+            await n.until(
+                lambda: (
+                    {one.address.peer for one in n.membership.known() if one.tried_s == NOW_S}
+                    == {a.id, b.id}
+                )
+            )
+            assert tried[c.id] == 0
+            assert b.id in n.links
 
 
 @pytest.mark.parametrize(
@@ -313,3 +349,26 @@ async def test_a_machine_whose_network_was_away_returns_at_once_and_blames_nobod
             town.now_s += 2 * WAIT_ALONE_S
             n.membership.peer_lost(peer("nobody"))
             await n.until_linked("b")
+
+
+async def test_whoever_floods_the_lan_gets_its_share_of_outbound_connections_and_no_more(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with AsyncExitStack() as stack:
+        lan = [
+            await stack.enter_async_context(home(town, f"lan {n}", f"10.0.0.{n + 1}", tmp_path))
+            for n in range(12)
+        ]
+        far = await stack.enter_async_context(home(town, "a", HOSTS["a"], tmp_path))
+        n = await stack.enter_async_context(home(town, "n", HOSTS["n"], tmp_path, far.address))
+        for one in lan:
+            n.membership.hear_on_lan(parse_address(one.address))
+        n.membership.hear_on_lan(address("8.8.0.1", "sent elsewhere"))
+        await n.until(lambda: sum(one.id in n.links for one in lan) == 2)
+        await turns()
+        assert sum(one.id in n.links for one in lan) == 2, "of eight, one informant has two"
+        assert far.id in n.links
+        assert not [one for one in n.membership.known() if one.address.host == "8.8.0.1"]
+        told = [one for one in n.membership.known() if one.found == "lan"]
+        assert len(told) == 12

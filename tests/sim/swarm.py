@@ -41,6 +41,7 @@ from crdt import (
     Settled,
     SyncLimits,
     SyncMachine,
+    SyncProtocol,
     Verdict,
     WakeAt,
     WorldFault,
@@ -91,6 +92,7 @@ class SimNode:
 
     Attributes:
         mark: What is found beside its disk (`node/storage/epochs.py`).
+        is_old: It is of the version before: it speaks no protocol of comparison.
         dropped: Operations that it pruned at some time.
         acknowledged: Ids of what it said it has.
         scope: What it wants of the others, from its next start on.
@@ -102,6 +104,7 @@ class SimNode:
     disk: MemoryDisk
     machine: SyncMachine | None = None
     liar: Liar | None = None
+    is_old: bool = False
     clock: Clock = field(default_factory=Clock)
     fate: Fate = field(default_factory=Fate)
     scope: Scope = EVERYTHING
@@ -482,6 +485,10 @@ class Swarm:
                 self._handle(node, event)
 
         def arrive() -> None:
+            if there.is_old and effect.protocol is not SyncProtocol.SYNC:
+                unspoken = RequestFailed(effect.peer, effect.request, "unspoken", unspoken=True)
+                self._travel(effect.peer, node.name, lambda: finish(unspoken), "answer", b"")
+                return
             raw = self._answer(there, node.name, effect.raw)
             if raw is not None:
                 answer = AnswerReceived(effect.peer, effect.request, raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 import crdt.reconcile.comparing
 import crdt.reconcile.sketches
-from crdt import Cursor, Item, PeerId, RemoteFault, Scope, encode, unpack_item
+from crdt import Cursor, Item, PeerId, RemoteFault, Scope, SyncLimits, encode, unpack_item
 from crdt.answering import Answering
 from crdt.frames import CatchUp
 from tests.crdt.replicas import accept, new_replica
@@ -70,6 +71,23 @@ def test_a_history_is_the_same_in_every_process() -> None:
         for hash_seed in ("1", "2")
     }
     assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("old", [(N0,), (N1, N2)])
+def test_nodes_of_two_versions_agree_and_blame_nobody(old: tuple[PeerId, ...]) -> None:
+    """Stores of both hold something when they meet, so that the newer would rather compare."""
+    swarm = Swarm(5, 4, limits=SyncLimits(compare_ms=20_000))
+    for one, other in itertools.combinations(swarm.nodes, 2):
+        swarm.cut(one, other)
+    for name, node in swarm.nodes.items():
+        node.is_old = name in old
+        writer = Writer(f"of {name}")
+        swarm.publish(name, [writer.genesis, writer.put(b"body")])
+    swarm.heal()
+    swarm.run(120_000)
+    check_agreement(swarm)
+    assert len(swarm.nodes[N0].disk.items) == 8
+    assert swarm.dropped == []
 
 
 def test_a_write_reaches_everybody_by_gossip_at_once() -> None:

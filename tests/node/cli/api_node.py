@@ -17,6 +17,7 @@ from crdt import PeerId, Replica, SigningKey, SyncLimits, SyncMachine, network_i
 from node.access import Access
 from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.checkup import checkup_routes
 from node.api.conflicts import conflict_routes
 from node.api.guard import Guard
 from node.api.node_routes import NodeRoutes, Surroundings
@@ -27,12 +28,15 @@ from node.api.server import ApiLimits, ApiServer
 from node.api.streams import Streams
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
+from node.checkup import Findings, Versions
+from node.clocks import Skew
 from node.driver import Driver
 from node.membership import Standing
 from node.metrics import Metrics
 from node.network import ConnectedPeer
 from node.network.addressbook import Known
-from node.network.addresses import PeerAddress
+from node.network.addresses import PeerAddress, Scope
+from node.reachability import Reachability
 from node.storage import SqliteReader, open_storage
 from registry import RegistryRules
 from royalties import ReceiptRules
@@ -166,4 +170,15 @@ async def _server(folder: Path, stack: AsyncExitStack) -> ApiServer:
         unready=list, now_s=now_s,
     )  # fmt: skip
     server.add_routes(NodeRoutes(around).routes())
+    server.add_routes(checkup_routes(SimpleNamespace(look=_look)))  # type: ignore[arg-type]
     return server
+
+
+async def _look() -> Findings:
+    """What a checkup finds on a node that one peer of three could reach."""
+    return Findings(
+        version="0", peers=3, groups=3,
+        reachability=Reachability(port=4001, reached=1, tried=3, scope=Scope.PUBLIC, inbound=0),
+        observed=(("8.8.8.1", 3),), own_hosts=("192.168.0.7",), clock=Skew(40_000, 3, 3),
+        versions=Versions((("hansa/9", 3),), 0, (("sync/1", 3),), 0),
+    )  # fmt: skip

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from node.cli.checks import check_builds, check_folder, checks_by_peers
+from node.client import Client
+from tests.node.cli.api_node import TOKEN
 from tests.node.cli.shell import MODEL, Shell
 
 # aiohttp 3.14 advises typed keys where the server notes things on a request by name.
@@ -221,6 +224,37 @@ def test_what_the_node_is_and_has(shell: Shell) -> None:
     for words in (["peers"], ["offers"], ["serving"], ["sync", "status"], ["storage"]):
         shell(*words)
         assert isinstance(shell.json(*words), dict)
+
+
+def test_doctor_says_what_peers_see_and_what_to_change(shell: Shell) -> None:
+    client = Client(shell.node.url, operator_token=TOKEN)
+    found = {check.name: check for check in checks_by_peers(client)}
+    assert {name: check.ok for name, check in found.items()} == {
+        "reachable": None, "clock": False, "versions": None
+    }  # fmt: skip
+    assert "8.8.8.1" in found["reachable"].mend
+    assert all(check.mend for check in found.values())
+    client.close()
+    anybody = Client(shell.node.url)
+    (refused,) = checks_by_peers(anybody)
+    anybody.close()
+    assert refused.ok is None
+    assert "--data-dir" in refused.mend
+
+
+def test_doctor_writes_to_the_data_folder_to_see_that_it_can(tmp_path: Path) -> None:
+    (tmp_path / "registry.sqlite3").write_bytes(bytes(4096))
+    good = check_folder(tmp_path)
+    assert good.ok is not False
+    assert "KiB of logs" in good.found
+    assert [one.name for one in tmp_path.iterdir()] == ["registry.sqlite3"], "nothing is left"
+    bad = check_folder(Path("/proc"))
+    assert bad.ok is False
+    assert bad.mend
+    assert check_builds(tmp_path / "builds", 1).ok is True
+    full = check_builds(tmp_path / "builds", 2**62)
+    assert full.ok is None
+    assert "builds.folder" in full.mend
 
 
 def test_peers_show_how_they_were_found_and_the_book_is_the_operators(

@@ -23,6 +23,7 @@ from node.network import (
     PeerRefused,
     PeerUnreachable,
     PortInUse,
+    ProtocolUnspoken,
     TooLarge,
 )
 from tests.node.network.swarms import Recorder, ops_frame, seed_of, settings_for, start
@@ -77,9 +78,54 @@ async def test_a_request_is_answered_refused_or_too_long_and_the_next_still_work
         await ask(a, b.peer_id, big + b"x")
     with pytest.raises(PeerUnreachable):
         await b.request(a.peer_id, SYNC, b"hang", timeout_s=0.3, answer_bytes_max=10)
-    with pytest.raises(PeerUnreachable):
+    with pytest.raises(ProtocolUnspoken):
         await b.request(a.peer_id, "/other/protocol", b"", timeout_s=5, answer_bytes_max=9)
     assert await ask(b, a.peer_id, b"again") == b"niaga"
+
+
+async def test_a_protocol_that_a_peer_does_not_speak_is_told_from_a_peer_that_is_gone(
+    pair: Pair,
+) -> None:
+    a, _, b, _ = pair
+    with pytest.raises(ProtocolUnspoken, match="/hansa/later/9"):
+        await b.request(a.peer_id, "/hansa/later/9", b"x", timeout_s=5, answer_bytes_max=9)
+    with pytest.raises(PeerUnreachable):
+        await b.request(PEER_C, SYNC, b"x", timeout_s=5, answer_bytes_max=9)
+    assert await ask(b, a.peer_id, b"again") == b"niaga"
+
+
+async def test_a_probe_tells_who_answers_at_an_address_and_leaves_no_connection(
+    pair: Pair,
+) -> None:
+    a, seen_a, b, seen_b = pair
+    (address,) = a.addresses
+    await b.probe(address)
+    with pytest.raises(PeerUnreachable, match="nobody with that identity"):
+        await b.probe(address.replace(a.peer_id, PEER_C))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(PeerUnreachable):
+        await b.probe(f"/ip4/127.0.0.1/tcp/{port}/p2p/{a.peer_id}")
+    with pytest.raises(BadAddress):
+        await b.probe("nonsense")
+    assert await ask(b, a.peer_id, b"still") == b"llits"
+    assert not seen_a.lost
+    assert not seen_b.lost
+    assert [one.peer for one in a.peers()] == [b.peer_id]
+
+
+async def test_peers_say_what_they_run_which_protocols_they_speak_and_where_they_see_us(
+    pair: Pair,
+) -> None:
+    a, _, b, _ = pair
+    async with asyncio.timeout(10):
+        while not all(client.peers()[0].protocols for client in (a, b)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    for client in (a, b):
+        (one,) = client.peers()
+        assert one.software.startswith("hansa/")
+        assert one.protocols == ("adverts/0", "compare/0", "peers/0", "reach/0", "sync/0")
+        assert one.observed == "127.0.0.1"
 
 
 async def test_fifty_requests_at_once_share_few_streams(pair: Pair) -> None:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from crdt import AccountId, Replica, SigningKey, SyncLimits, SyncMachine, peer_id_of
-from node.adverts import Adverts
-from node.app import Node, _Handlers
-from node.catalogue import Catalogue
-from node.driver import Driver
-from node.membership import Membership, MembershipSettings
-from node.network import NetworkClient, exchange_protocol
-from node.storage import SqliteReader, open_storage
-from tests.node.links import NoProjection, eventually
+from node.network import exchange_protocol
+from tests.node.links import eventually
 from tests.node.network import attackers
-from tests.node.network.swarms import seed_of, settings_for
-from tests.writers import NETWORK, AnyBody, LaneReceipts, Writer
+from tests.node.network.logs import Running, running
+from tests.node.network.swarms import settings_for
+from tests.writers import NETWORK, Writer
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,71 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 ANN = Writer("ann")
-
-
-class _NothingServed:
-    def endpoints(self) -> Sequence[Any]:
-        return ()
-
-    def builds(self) -> Sequence[Any]:
-        return ()
-
-    def offers(self) -> Sequence[Any]:
-        return ()
-
-
-@dataclass
-class Running:
-    """A node without its HTTP side."""
-
-    network: NetworkClient
-    catalogue: Catalogue
-    adverts: Adverts
-    membership: Membership
-
-
-@asynccontextmanager
-async def running(name: str, folder: Path, *bootstrap: str) -> AsyncIterator[Running]:
-    storage = open_storage(folder / f"{name}.sqlite3", NETWORK)
-    reader = SqliteReader(folder / f"{name}.sqlite3", NETWORK)
-    node = SimpleNamespace(network_id=NETWORK)
-    settings = replace(settings_for(name, *bootstrap), network=NETWORK)
-    network = NetworkClient(settings, _Handlers(cast("Node", node)))
-    replica = Replica(NETWORK, storage, AnyBody(), LaneReceipts())
-    limits = SyncLimits(catch_up_ms=300, retry_ms=50)
-    machine = SyncMachine(replica, random.Random(1), limits)
-    node.driver = Driver(machine, NoProjection(), network, NETWORK)
-    node.adverts = Adverts(
-        key=SigningKey(seed_of(name)),
-        operator=AccountId(bytes(32)),
-        network=NETWORK,
-        sources=_NothingServed(),
-        transport=network,
-    )
-    node.membership = Membership(
-        network=NETWORK,
-        own=peer_id_of(SigningKey(seed_of(name)).public),
-        transport=network,
-        path=folder / f"{name}.book",
-        settings=MembershipSettings(bootstrap=bootstrap),
-        own_addresses=lambda: network.addresses,
-        rng=random.Random(1),
-    )
-    await node.driver.start()
-    await node.membership.start()
-    await network.start()
-    await node.adverts.start()
-    try:
-        yield Running(
-            network, Catalogue(node.driver, reader, NETWORK), node.adverts, node.membership
-        )
-    finally:
-        await node.adverts.stop()
-        await node.membership.stop()
-        await node.driver.stop()
-        await network.stop()
-        reader.close()
-        storage.close()
 
 
 Pair = tuple[Running, Running]
@@ -196,5 +121,5 @@ async def test_a_dialled_peer_that_tells_nonsense_of_others_teaches_nothing(
 
 def settings_protocols() -> tuple[str, str]:
     """Return the protocols that a node asks everybody on, whoever dialled."""
-    sync, adverts, _peers = replace(settings_for("any"), network=NETWORK).protocols
+    sync, adverts, *_ = replace(settings_for("any"), network=NETWORK).protocols
     return sync, adverts
