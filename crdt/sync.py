@@ -313,7 +313,8 @@ class SyncMachine:
         """Tell a peer what is wanted of it, before it is asked for anything."""
         peer.phase, peer.request = Phase.SCOPE, self._new_request()
         frame = encode_request(self._partial.scope, self._network)
-        return [self._send(peer, peer.request, frame)]
+        # A frame that the version before does not know: it refuses the protocol, and blames nobody.
+        return [self._send(peer, peer.request, frame, SyncProtocol.COMPARE)]
 
     def _on_scoped(self, peer: PeerProgress, raw: bytes, now_ms: int) -> list[Effect]:
         peer.scope, peer.heeds = decode_scoped(raw, self._network), True
@@ -569,9 +570,10 @@ class SyncMachine:
         peer = self._peers.get(event.peer)
         if peer is None or event.request not in {peer.request, peer.fetch}:
             return []
-        if event.unspoken and peer.comparison is not None and event.request == peer.request:
+        compares = peer.comparison is not None or peer.phase is Phase.SCOPE
+        if event.unspoken and compares and event.request == peer.request:
             # Of an earlier version. Nothing is lost by reading all that arrived there.
-            peer.request, peer.compares = 0, False
+            peer.request, peer.compares, peer.heeds = 0, False, False
             return self._read_on(peer, now_ms)
         if event.request == peer.request and peer.comparison is not None:
             again = peer.comparison.ask_again()

@@ -51,7 +51,6 @@ class MemoryDisk:
     """
 
     epoch: bytes
-    mark: bytes = b""
     items: dict[int, Item] = field(default_factory=dict[int, Item])
     numbers: dict[ItemId, int] = field(default_factory=dict[ItemId, int])
     operations: dict[OperationId, Operation] = field(default_factory=dict[OperationId, Operation])
@@ -65,6 +64,7 @@ class MemoryDisk:
     last_n: int = 0
     failing_commits: int = 0
     usage: dict[AccountId, Usage] = field(default_factory=dict[AccountId, Usage])
+    mark: bytes = b""
 
     @property
     def accounts(self) -> dict[AccountId, Account]:

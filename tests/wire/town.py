@@ -68,7 +68,7 @@ def copied(disk: MemoryDisk) -> MemoryDisk:
         disk.epoch, dict(disk.items), dict(disk.numbers), dict(disk.operations),
         {id_: list(entries) for id_, entries in disk.entries.items()}, dict(disk.records),
         dict(disk.slots), dict(disk.pruned), dict(disk.cursors), disk.last_n,
-        usage=dict(disk.usage),
+        usage=dict(disk.usage), mark=disk.mark,
     )  # fmt: skip
 
 
