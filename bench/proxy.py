@@ -15,12 +15,14 @@ class Proxy:
     Attributes:
         port: Connections to it go on to the node.
         byte_count: Payload of TCP in both directions; headers are not in it.
+        byte_count_in: Of those, what came in with connections and went on to the node.
         connection_count: Connections it was asked to carry.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.byte_count = 0
+        self.byte_count_in = 0
         self.connection_count = 0
         self._ends: dict[asyncio.Transport, asyncio.Future[None]] = {}
         self._server: asyncio.Server | None = None
@@ -109,6 +111,10 @@ class _Entrance(_End):
         self.transport.pause_reading()
         self._proxy.connection_count += 1
         self._proxy.spawn(self._connect(self.transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._proxy.byte_count_in += len(data)
+        super().data_received(data)
 
     async def _connect(self, transport: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()

@@ -69,6 +69,24 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU seconds of both sides of a pair, bytes between them, and of those from the reader."""
+
+    cpu_s: float
+    wire_bytes: int
+    reader_bytes: int
+
+    def since(self, before: Spent, *, each: int = 1, cpu: str = "cpu_s") -> Sample:
+        """Return what was spent since then, of so many writes for each, CPU in the unit named."""
+        scale = {"cpu_s": 1, "cpu_ms": 1000}[cpu]
+        return {
+            cpu: (self.cpu_s - before.cpu_s) * scale / each,
+            "wire_bytes": (self.wire_bytes - before.wire_bytes) / each,
+            "reader_bytes": (self.reader_bytes - before.reader_bytes) / each,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A writer, and a reader that knows only the proxy before it."""
 
@@ -76,9 +94,10 @@ class Pair:
     reader: Side
     proxy: Proxy
 
-    def spent(self) -> tuple[float, int]:
-        """Return the CPU seconds of both sides, and the bytes between them, so far."""
-        return self.writer.cpu_s() + self.reader.cpu_s(), self.proxy.byte_count
+    def spent(self) -> Spent:
+        """Return what was spent so far."""
+        cpu_s = self.writer.cpu_s() + self.reader.cpu_s()
+        return Spent(cpu_s, self.proxy.byte_count, self.proxy.byte_count_in)
 
 
 @dataclass(slots=True)
@@ -276,15 +295,10 @@ async def _reconnects(comparison: Comparison) -> None:
 
 
 async def _read(pair: Pair, start: int, count: int) -> Sample:
-    cpu_s, byte_count = pair.spent()
+    before = pair.spent()
     times = await pair.reader.do("read", port=pair.proxy.port, start=start, count=count)
-    cpu_after_s, byte_count_after = pair.spent()
-    return {
-        "seconds": times["readable_s"],
-        "held_s": times["held_s"],
-        "cpu_s": cpu_after_s - cpu_s,
-        "wire_bytes": byte_count_after - byte_count,
-    }
+    spent = pair.spent().since(before)
+    return {"seconds": times["readable_s"], "held_s": times["held_s"], **spent}
 
 
 async def _lives(comparison: Comparison) -> None:
@@ -298,16 +312,11 @@ async def _lives(comparison: Comparison) -> None:
             await pair.reader.do("watch")
             for one in range(first, first + WARM_COUNT):
                 await _one(pair, one)
-            cpu_s, byte_count = pair.spent()
+            before = pair.spent()
             times = [await _one(pair, one) for one in range(first + WARM_COUNT, first + each)]
-            cpu_after_s, byte_count_after = pair.spent()
+            spent = pair.spent().since(before, each=len(times), cpu="cpu_ms")
         comparison.latencies_ms.setdefault(system.name, []).extend(times)
-        sample = {
-            "p50_ms": statistics.median(times),
-            "cpu_ms": (cpu_after_s - cpu_s) * 1000 / len(times),
-            "wire_bytes": (byte_count_after - byte_count) / len(times),
-        }
-        comparison.add("live", system, sample)
+        comparison.add("live", system, {"p50_ms": statistics.median(times), **spent})
 
 
 async def _one(pair: Pair, number: int) -> float:

@@ -50,6 +50,7 @@ async def test_bytes_of_both_directions_are_carried_and_counted() -> None:
         await writer.drain()
         assert await reading == MANY
         assert between.byte_count == 2 * len(MANY)
+        assert between.byte_count_in == len(MANY)
         assert between.connection_count == 1
         writer.close()
         await writer.wait_closed()
@@ -86,7 +87,7 @@ async def test_a_side_that_ends_ends_the_other() -> None:
     async with served(short) as port, proxy(port) as between:
         reader, writer = await asyncio.open_connection(HOST, between.port)
         assert await reader.read() == b"bye"
-        assert between.byte_count == 3
+        assert (between.byte_count, between.byte_count_in) == (3, 0)
         writer.close()
         await writer.wait_closed()
 
