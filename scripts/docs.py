@@ -190,6 +190,12 @@ def side_by_side() -> str:
         lines.append(f"| {told} | {' | '.join(cells).replace(',', ' ')} |")
     for key, what in SIDE_BY_SIDE_TOLD.items():
         lines.append(f"| {what} | {' | '.join(one[key] for one in systems.values())} |")
+    before, after = found["load_before"][0], found["load_after"][0]
+    cpus = found["machine"]["cpus"]
+    lines += [
+        "",
+        f"Load of the machine's {cpus} cores before this run and at its end: {before}, {after}.",
+    ]
     return "\n".join(lines)
 
 
