@@ -6,10 +6,10 @@ NODES ?= 9
 ENGINE ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test e2e run swarm demo bench sim fuzz docs clean
+.PHONY: help setup check test e2e run swarm demo bench bench-sync sim fuzz docs clean
 
 help:  ## print this list
-	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## make .venv with the locked dependencies (checks compiler and headers first)
 	@$(PYTHON) scripts/setup.py
@@ -41,6 +41,9 @@ demo: setup  ## the whole story on loopback: publish, sync, fetch, serve, call, 
 
 bench: setup  ## measure, and write bench/results/*.json
 	$(BIN)/python -m bench all
+
+bench-sync: setup  ## measure beside OrbitDB and Hyperbee (needs node and npm; some 6 minutes)
+	$(BIN)/python -m bench sync-peers
 
 sim: setup  ## replay one simulated swarm: make sim SEED=7 NODES=9
 	$(BIN)/python -m tests.sim --seed $(SEED) --nodes $(NODES)

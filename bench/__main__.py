@@ -18,22 +18,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import structlog
 from rich.console import Console
+from rich.markup import escape
+
+from bench.npm import NpmFault
 
 NAMES = (
     "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "fair", "relay",
     "fetch", "hostile",
 )  # fmt: skip
+ALONE = ("sync-peers",)
+"""Not among `all`: they install other people's programs, and take minutes."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run and record; the exit status says whether every benchmark ran."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=[*NAMES, "all"])
+    parser.add_argument("name", choices=[*NAMES, *ALONE, "all"])
     parser.add_argument("--json", action="store_true", help="print one JSON object and no more")
     parser.add_argument("--no-record", action="store_true", help="leave bench/results as it is")
     known, rest = parser.parse_known_args(arguments)
@@ -44,6 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"[bold]{name}[/] ...")
         try:
             figures = measure(name, options_of(name, rest))
+        except NpmFault as fault:
+            console.print(f"[red]{name}:[/] {escape(str(fault))}")
+            failed.append(name)
+            continue
         except Exception as error:  # one broken benchmark must not hide the others
             if known.name != "all":
                 raise
@@ -70,7 +80,7 @@ def quiet_logs() -> None:
 
 def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return a benchmark's figures together with where and when they were measured."""
-    module = importlib.import_module(f"bench.{name}")
+    module = _module(name)
     started = time.time()  # noqa: TID251 - a benchmark says when it ran
     figures: dict[str, Any] = module.run(**options)
     return {
@@ -89,7 +99,7 @@ def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def options_of(name: str, words: list[str]) -> dict[str, Any]:
     """Return `--key value` pairs as the benchmark's keyword arguments, typed by its defaults."""
-    parameters = inspect.signature(importlib.import_module(f"bench.{name}").run).parameters
+    parameters = inspect.signature(_module(name).run).parameters
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}")
     for key, parameter in parameters.items():
         parser.add_argument(
@@ -98,6 +108,10 @@ def options_of(name: str, words: list[str]) -> dict[str, Any]:
             default=parameter.default,
         )
     return vars(parser.parse_args(words))
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"bench.{name.replace('-', '_')}")
 
 
 def processor() -> str:

@@ -121,9 +121,14 @@ def make_items(network: NetworkId, operations: int, accounts: int) -> list[Item]
 
 def model_body(number: int) -> bytes:
     """Return a model of about 1 KB whose words differ from the next one's."""
+    return encode_record(validate(RecordKind.MODEL, model_fields(number)))
+
+
+def model_fields(number: int) -> dict[str, Any]:
+    """Return the fields of that model."""
     digest = sha3(b"%d" % number).hex()
     words = " ".join(digest[start : start + 6] for start in range(0, 60, 6))
-    fields = {
+    return {
         "name": f"Model {number}",
         "description": f"{words} " * 10,
         "tags": [f"tag-{number % 50}", "chat", "small"],
@@ -134,4 +139,3 @@ def model_body(number: int) -> bytes:
         "created_at": TIMESTAMP_S,
         "updated_at": TIMESTAMP_S + number,
     }
-    return encode_record(validate(RecordKind.MODEL, fields))

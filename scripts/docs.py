@@ -150,12 +150,70 @@ def _figure(value: Any) -> str:
     return str(value)
 
 
+SIDE_BY_SIDE = (
+    ("put", "per_s", "puts one by one, a second"),
+    ("put", "cpu_ms", "the same: CPU of one, ms"),
+    ("batched", "per_s", "batched puts, a second"),
+    ("join", "seconds", "a new reader of {records} records: until all is readable, s"),
+    ("join", "held_s", "the same: until all is on disk, s"),
+    ("join", "cpu_s", "the same: CPU of both sides, s"),
+    ("join", "wire_bytes", "the same: bytes between them"),
+    ("reconnect", "seconds", "a reader that missed {missed}: until they are readable, s"),
+    ("reconnect", "cpu_s", "the same: CPU of both sides, s"),
+    ("reconnect", "wire_bytes", "the same: bytes between them"),
+    ("live", "p50_ms", "a put until another process has it: p50, ms"),
+    ("live", "p95_ms", "the same: p95, ms"),
+    ("live", "cpu_ms", "the same: CPU of both sides, ms"),
+    ("live", "wire_bytes", "the same: bytes between them"),
+    ("start", "seconds", "a process until it is ready, s"),
+)
+SIDE_BY_SIDE_TOLD = {
+    "durability": "a put",
+    "writers": "writers",
+    "checked": "checked at a reader",
+    "batches": "a batch",
+    "storage": "storage",
+    "transport": "transport",
+}
+
+
+def side_by_side() -> str:
+    """Return the README's table of the last comparison, the best figure of each row in bold."""
+    from bench.sync_peers import LOWER_IS_BETTER
+
+    found = json.loads((ROOT / "bench" / "results" / "sync-peers.json").read_text())
+    systems: dict[str, dict[str, Any]] = found["systems"]
+    heads = [" ".join(next(iter(one["version"].items()))) for one in systems.values()]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for row, figure, what in SIDE_BY_SIDE:
+        values = {name: found["rows"][row][name][figure] for name in systems}
+        best = (min if LOWER_IS_BETTER[row][figure] else max)(values.values())
+        cells = [f"**{one:,}**" if one == best else f"{one:,}" for one in values.values()]
+        told = what.format(**found["options"])
+        lines.append(f"| {told} | {' | '.join(cells).replace(',', ' ')} |")
+    for key, what in SIDE_BY_SIDE_TOLD.items():
+        lines.append(f"| {what} | {' | '.join(one[key] for one in systems.values())} |")
+    before, after = found["load_before"][0], found["load_after"][0]
+    cpus = found["machine"]["cpus"]
+    lines += [
+        "",
+        f"Load of the machine's {cpus} cores before this run and at its end: {before}, {after}.",
+    ]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"bench": figures, "bench-sync": side_by_side}
+
+
 def write_figures() -> None:
-    """Put the table of figures between its marks in the README."""
+    """Put the tables of figures between their marks in the README."""
     path = ROOT / "README.md"
-    before, _, rest = path.read_text().partition("<!-- bench -->\n")
-    _, _, after = rest.partition("<!-- /bench -->")
-    path.write_text(f"{before}<!-- bench -->\n{figures()}\n<!-- /bench -->{after}")
+    text = path.read_text()
+    for name, table in TABLES.items():
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, _, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}<!-- {name} -->\n{table()}\n<!-- /{name} -->{after}"
+    path.write_text(text)
 
 
 def main() -> int:

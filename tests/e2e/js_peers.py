@@ -16,8 +16,6 @@ from tests.e2e import npm
 
 SOURCE = Path(__file__).parent / "js_peer"
 PATIENCE_S = 30.0
-NODE_PACKAGES = "node_modules/node-*/bin/node"
-"""npm's own packages of Node 22, which js-libp2p needs, for the platforms in package.json."""
 
 
 def install() -> Path:
@@ -88,7 +86,7 @@ class JsPeer:
 async def js_peer(folder: Path, network: str) -> AsyncIterator[JsPeer]:
     """Run a peer of a network in the block; it listens on loopback and knows nobody."""
     process = await asyncio.create_subprocess_exec(
-        _node(folder), npm.program(folder, SOURCE, "peer.mjs", beside=["wire.mjs"]), network,
+        npm.node(folder), npm.program(folder, SOURCE, "peer.mjs", beside=["wire.mjs"]), network,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
     )  # fmt: skip
     peer = JsPeer(process)
@@ -102,8 +100,3 @@ async def js_peer(folder: Path, network: str) -> AsyncIterator[JsPeer]:
             process.kill()
         await process.wait()
         await reading
-
-
-def _node(folder: Path) -> Path:
-    """Return the Node that was installed; on other platforms the system's, if it is new enough."""
-    return next(iter(folder.glob(NODE_PACKAGES)), Path("node"))
