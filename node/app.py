@@ -50,7 +50,7 @@ from node.banner import activation, banner, dialable
 from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.collector import settle_collector
-from node.config import Loaded, NodeSection, Settings
+from node.config import Loaded, NodeSection, P2pSection, Settings
 from node.driver import Driver, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
@@ -61,7 +61,7 @@ from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
 from node.membership import Membership, MembershipSettings
 from node.metrics import Metrics
-from node.network import NetworkClient, NetworkSettings, exchange_protocol
+from node.network import NetworkClient, NetworkSettings, RelayLimits, exchange_protocol
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
 from node.serving import Serving, ServingTerms
@@ -216,6 +216,8 @@ class Node:
                 inbound_group_count_max=settings.p2p.inbound_group_count_max,
                 allow=settings.p2p.allow,
                 deny=settings.p2p.deny,
+                relay=_relay_limits(settings.p2p),
+                reserve=settings.p2p.reserve,
             ),
             _Handlers(self),
             self._network_process,
@@ -230,6 +232,7 @@ class Node:
                 bootstrap=settings.p2p.bootstrap,
                 allow=settings.p2p.allow,
                 deny=settings.p2p.deny,
+                relay=settings.p2p.relay,
             ),
             own_addresses=self._addresses,
             rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
@@ -483,6 +486,16 @@ class Node:
         return [found] if found is not None else []
 
 
+def _relay_limits(p2p: P2pSection) -> RelayLimits | None:
+    if not p2p.relay:
+        return None
+    return RelayLimits(
+        reservation_count_max=p2p.relay_reservation_count_max,
+        circuit_count_max=p2p.relay_circuit_count_max,
+        bytes_s=p2p.relay_kib_s * 1024,
+    )
+
+
 class _Handlers:
     """What the network calls: each frame goes to the part that its topic or protocol names."""
 
@@ -506,6 +519,10 @@ class _Handlers:
         self._node.membership.peer_lost(peer)
         self._node.driver.peer_lost(peer)
         self._node.adverts.peer_lost(peer)
+
+    def addresses_changed(self) -> None:
+        """Take note that peers reach this node through other relays now."""
+        self._node.membership.addresses_changed()
 
     def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
         """Queue a frame that passed the topic's validator."""

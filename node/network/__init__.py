@@ -1,5 +1,6 @@
 """The libp2p network: a supervised child process, and the client that the node talks to."""
 
+from node.network.circuits import RelayLimits
 from node.network.client import NetworkClient
 from node.network.errors import (
     BadAddress,
@@ -32,6 +33,7 @@ __all__ = [
     "PeerRefused",
     "PeerUnreachable",
     "PortInUse",
+    "RelayLimits",
     "TooLarge",
     "exchange_protocol",
 ]

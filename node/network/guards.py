@@ -18,6 +18,7 @@ import libp2p.protocol_muxer.multiselect_communicator as multistream
 import libp2p.stream_muxer.muxer_multistream as muxer_choice
 import trio
 from libp2p import new_host
+from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_pair
 from libp2p.custom_types import TProtocol
@@ -25,6 +26,7 @@ from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.exceptions import RawConnError
+from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
@@ -34,6 +36,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+from multiaddr.multiaddr import Multiaddr
 
 from node.network.doors import Doors, Place
 from node.network.settings import NEWCOMER_COUNT_MAX
@@ -400,17 +403,77 @@ async def close_sockets(host: Any, peer: ID) -> None:
         raw = socket_of(connection)
         if raw is not None:
             await trio.aclose_forcefully(raw)
+        elif (circuit := circuit_of(connection.muxed_conn)) is not None:
+            await circuit.close()  # and not the relay's socket under it
     for connection in connections:
         # A closed socket under it is an error to it.
         with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(Exception):
             await connection.close()
 
 
+class CircuitStream:
+    """A stream through a relay, in the place of a socket under a connection.
+
+    Attributes:
+        where: The relay's multiaddress and `/p2p-circuit`.
+    """
+
+    def __init__(self, through: Any, where: str) -> None:
+        self._through = through
+        self.where = where
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return some bytes; none at the end, as of a socket."""
+        try:
+            return bytes(await self._through.read(n))
+        except EOFError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes; the relay passes them on."""
+        await self._through.write(data)
+
+    async def close(self) -> None:
+        """End the circuit."""
+        await reset(self._through)
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return nothing: the other end's host is known to the relay only."""
+        return None
+
+
+def relayed_connection(through: Any, where: str, *, initiator: bool) -> RawConnection:
+    """Return what the library makes a connection of, over a stream through a relay."""
+    return RawConnection(
+        CircuitStream(through, where),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        initiator,
+        ConnectionType.RELAYED,
+        [Multiaddr(where)],
+    )
+
+
+def circuit_of(muxed: Any) -> CircuitStream | None:
+    """Return the stream through a relay that a multiplexed connection runs over, if it does."""
+    found = _under(muxed, CircuitStream)
+    return found if isinstance(found, CircuitStream) else None
+
+
+def is_relayed(muxed: Any) -> bool:
+    """Whether a multiplexed connection runs through a relay."""
+    return circuit_of(muxed) is not None
+
+
 def socket_of(connection: Any) -> trio.SocketStream | None:
-    """Return the TCP socket under a swarm connection (private attributes of 0.8.1)."""
-    layer = getattr(getattr(connection, "muxed_conn", None), "secured_conn", None)
+    """Return the TCP socket under a swarm connection; None of one through a relay."""
+    found = _under(getattr(connection, "muxed_conn", None), trio.SocketStream)
+    return found if isinstance(found, trio.SocketStream) else None
+
+
+def _under(muxed: Any, kind: type) -> Any:
+    """Return what is at the bottom of a connection (private attributes of 0.8.1)."""
+    layer = getattr(muxed, "secured_conn", None)
     for _ in range(8):
-        if layer is None or isinstance(layer, trio.SocketStream):
+        if layer is None or isinstance(layer, (kind, CircuitStream)):
             return layer
         layer = next(
             (

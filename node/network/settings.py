@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crdt import NetworkId, PeerId
+from node.network.circuits import RelayLimits
 
 PUBLISH_BYTES_MAX = 64 * 1024
 """One gossip frame. py-libp2p drops an RPC over 1 MiB silently, and an RPC holds several."""
@@ -43,6 +44,10 @@ class NetworkSettings:
     """Peer ids and networks that alone may be connected; none: all."""
     deny: tuple[str, ...] = ()
     """Peer ids and networks that may not."""
+    relay: RelayLimits | None = None
+    """What others may take of this node as a relay; None: it is none."""
+    reserve: bool = False
+    """Be reachable through relays among the peers that are dialled."""
     ping_interval_s: float = 3
     ping_timeout_s: float = 2
 
@@ -97,7 +102,7 @@ class ConnectedPeer:
 
 
 class NetworkHandlers(Protocol):
-    """What the network calls, on the asyncio loop. The first three return at once."""
+    """What the network calls, on the asyncio loop. All but the last return at once."""
 
     def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
@@ -105,6 +110,10 @@ class NetworkHandlers(Protocol):
 
     def peer_lost(self, peer: PeerId) -> None:
         """Take note of a peer that is gone."""
+        ...
+
+    def addresses_changed(self) -> None:
+        """Take note that peers reach this node elsewhere now: through other relays."""
         ...
 
     def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
