@@ -1,6 +1,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-# (py-libp2p's signatures are partly untyped)
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportCallIssue=false
+# (py-libp2p's signatures are partly untyped, and trio's read in part)
 """Serving as a relay: circuit relay v2's HOP protocol, with bounds (`circuits.py`).
 
 Not the library's `CircuitV2Protocol`, because it lets anybody reserve for anybody, ends one

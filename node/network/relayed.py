@@ -1,6 +1,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-# (py-libp2p's signatures are partly untyped)
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportCallIssue=false
+# (py-libp2p's signatures are partly untyped, and trio's read in part)
 """Being reached through a relay, and reaching others through one: circuit relay v2's client side.
 
 What runs through a relay is Noise and Yamux between the two ends, as on a socket: the relay sees
