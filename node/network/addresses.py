@@ -188,12 +188,12 @@ def plain_host(host: str) -> str:
 def _parse_relayed(text: str) -> PeerAddress:
     first, _, last = text.partition(f"/{RELAYED}/")
     relay = parse_address(first)
-    peer = parse_address(f"/{relay.kind}/{relay.host}/tcp/{relay.port}/{last}").peer
+    behind = parse_address(f"/{relay.kind}/{relay.host}/tcp/{relay.port}/{last}")
     if relay.kind.startswith("dns"):
         raise _bad(text, "names a relay by DNS; write its /ip4 or /ip6 address")
-    if relay.relay is not None or relay.peer == peer:
+    if behind.relay is not None or relay.peer == behind.peer:
         raise _bad(text, "is no address of one peer behind one relay")
-    return PeerAddress(relay.kind, relay.host, relay.port, peer, relay.peer)
+    return PeerAddress(relay.kind, relay.host, relay.port, behind.peer, relay.peer)
 
 
 def _host(kind: str, host: str, text: str) -> str:
