@@ -297,6 +297,11 @@ class NetworkClient:
 
     def _connected(self, peer: PeerId, address: str, *, outgoing: bool) -> None:
         since_s = int(time.time())  # noqa: TID251 - an edge; for people to read
+        if peer in self._peers:
+            # Through a relay until now. What it is charged to as a neighbour does not change.
+            self._peers[peer] = replace(self._peers[peer], address=address)
+            logger.info("peer is connected directly now", peer=peer, address=address)
+            return
         direction: Literal["in", "out"] = "out" if outgoing else "in"
         self._peers[peer] = ConnectedPeer(peer, address, direction, since_s)
         logger.info("peer connected", peer=peer, address=address, direction=direction)

@@ -34,6 +34,7 @@ from node.network.guards import (
     timed,
 )
 from node.network.links import Links, remote_address
+from node.network.punching import DCUTR, Puncher
 from node.network.relay import HOP, STOP, Relay
 from node.network.relayed import Relayed
 from node.network.rpc import Requester, Responder, read_exactly
@@ -126,6 +127,15 @@ class GuardedHost:
             where=self._dialled_at,
             candidates=self._dialled_peers,
             changed=node.circuits,
+            called=lambda peer: self._soon(self._puncher.start, peer),
+        )
+        self._puncher = Puncher(
+            self._host,
+            doors,
+            may=self._rules.may_stay,
+            penalise=self._penalise,
+            log=node.log,
+            soon=self._soon,
         )
         self._known: dict[ID, bool] = {}
         """Whom the node was told of, and whether as one behind a relay."""
@@ -153,6 +163,7 @@ class GuardedHost:
             self._host.set_stream_handler(HOP, self._relay.serve)
         if self._settings.reserve:
             self._host.set_stream_handler(STOP, self._relayed.serve)
+            self._host.set_stream_handler(DCUTR, self._puncher.serve)
         addresses = [Multiaddr(address) for address in self._settings.listen]
         router = self._pubsub.router
         async with (
@@ -379,9 +390,12 @@ class GuardedHost:
         connections = self._host.get_network().get_connections(peer)
         # A direct one says more: where the peer is, and that it is reached without help.
         connections = sorted(connections, key=lambda one: is_relayed(one.muxed_conn))
-        if connections and self._known.get(peer) and not is_relayed(connections[0].muxed_conn):
-            self._tell_lost(peer)
-        if connections and peer not in self._known:
+        moved = bool(self._known.get(peer) and connections) and not is_relayed(
+            connections[0].muxed_conn
+        )
+        if moved:
+            self._requester.forget(peer)  # its streams go through the relay
+        if connections and (moved or peer not in self._known):
             if self._standing.is_banned(str(peer), trio.current_time()):
                 self._soon(self._close, peer)
                 return

@@ -51,6 +51,7 @@ class Relayed:
         where: Says where a peer that this host dialled listens; empty for others.
         candidates: The peers that may be asked to be a relay, those that this host dialled.
         changed: Called with the circuit addresses whenever they are others.
+        called: Called with each peer that came through a relay.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Relayed:
         where: Where,
         candidates: Callable[[], list[ID]],
         changed: Callable[[list[str]], None],
+        called: Callable[[ID], None],
     ) -> None:
         self._host = host
         self._doors = doors
@@ -71,6 +73,7 @@ class Relayed:
         self._where = where
         self._candidates = candidates
         self._changed = changed
+        self._called = called
         self._held: dict[ID, tuple[str, float]] = {}
         self._refused: dict[ID, float] = {}
         self._wake = trio.Event()
@@ -157,6 +160,7 @@ class Relayed:
             self._penalise(relay, 20, "passes on another peer than it says")
             await muxed.close()
             return
+        self._called(caller)
         await muxed.event_closed.wait()
 
     # -- reservations

@@ -174,3 +174,27 @@ def test_two_behind_nats_find_and_reach_each_other_through_a_relay(world: World)
         "the two are connected",
     )
     all_agree(world)
+
+
+def test_two_behind_nats_punch_holes_and_do_without_the_relay_from_then_on(world: World) -> None:
+    world.public.start("p2p.relay=true")
+    # Asking for what is missing is put off, so that what arrives was gossiped.
+    quiet = ("p2p.reserve=true", "storage.sync_interval_s=300")
+    for house in (world.left, world.right):
+        house.start(world.bootstrap, *quiet)
+    nobody_gets_in(world)
+    outside = {world.left.peer: "11.2.0.1", world.right.peer: "11.3.0.1"}
+    for here, there in ((world.left, world.right), (world.right, world.left)):
+        direct = f"/ip4/{outside[there.peer]}/tcp/{P2P}"
+        until(
+            lambda here=here, there=there, direct=direct: (
+                here.peers().get(there.peer, {}).get("address") == direct
+            ),
+            f"{here.name} is connected to {there.name} directly",
+        )
+    world.public.kill()
+    until(lambda: list(world.left.peers()) == [world.right.peer], "only the other is left")
+    for here, there in ((world.left, world.right), (world.right, world.left)):
+        who = Writer(f"creator at {here.name}")
+        here.publish(who.genesis, model(who, f"made-{here.name}"))
+        until(lambda there=there, here=here: f"made-{here.name}" in there.names(), "it is gossiped")

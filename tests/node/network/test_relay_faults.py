@@ -199,6 +199,7 @@ def test_calls_are_taken_only_from_a_relay_that_was_asked_to_be_one() -> None:
         relayed = Relayed(
             victim, doors_for(8), AccessRules.parse((), ()), penalise=judge.penalise,
             where=lambda _peer: "", candidates=list, changed=lambda _addresses: None,
+            called=lambda _peer: None,
         )  # fmt: skip
         async with listening(victim) as info:
             victim.set_stream_handler(STOP, relayed.serve)
