@@ -177,6 +177,19 @@ class GuardedPubsub(Pubsub):
         finally:
             del self.forwarders[id(msg)]
 
+    def renew(self, peer: ID) -> None:
+        """Gossip to a peer on a new stream: the old one was on a connection that has ended."""
+        self._handle_dead_peer(peer)
+
+    def _forget_all_subscriptions(self, peer_id: ID) -> None:
+        """Forget what a peer has subscribed to, but not while it is connected.
+
+        Fault: a peer says it once on a stream of its own. When ours to it breaks, because one of
+        two connections ended, it is forgotten, and nothing is gossiped to that peer ever after.
+        """
+        if not self._peer_is_connected(peer_id):
+            super()._forget_all_subscriptions(peer_id)
+
     def notify_subscriptions(self, publish_message: Any) -> None:
         """Deliver a message that was judged, from whoever forwarded it."""
         self.deliver(self.forwarders[id(publish_message)], publish_message)

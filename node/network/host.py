@@ -50,6 +50,8 @@ PUBLISH_BURST = 12
 DIAL_TIMEOUT_S = 15.0
 DIAL_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Between attempts at a bootstrap peer. The first two make a restarted one found in 1.5 s."""
+LEAVE_RELAY_S = 10.0
+"""The other end closes a relayed connection when both are connected directly."""
 PING_FAILURES_MAX = 2
 PEERSTORE_CLEANUP_S = 60
 
@@ -395,6 +397,7 @@ class GuardedHost:
         )
         if moved:
             self._requester.forget(peer)  # its streams go through the relay
+            self._soon(self._leave_relay, peer)
         if connections and (moved or peer not in self._known):
             if self._standing.is_banned(str(peer), trio.current_time()):
                 self._soon(self._close, peer)
@@ -413,6 +416,18 @@ class GuardedHost:
             if self._relay is not None:
                 self._relay.lost(peer)
         self._relayed.look()
+
+    async def _leave_relay(self, peer: ID) -> None:
+        """Gossip to a peer directly once its connection through a relay has ended."""
+        relayed = [
+            one.muxed_conn
+            for one in self._host.get_network().get_connections(peer)
+            if is_relayed(one.muxed_conn)
+        ]
+        for muxed in relayed:
+            with trio.move_on_after(LEAVE_RELAY_S):
+                await muxed.event_closed.wait()
+        self._pubsub.renew(peer)
 
     def _make_relay(self) -> Relay | None:
         if self._settings.relay is None:

@@ -13,6 +13,7 @@ and its inbound upgrade passes by the guards. The frames and the dial from a por
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -24,7 +25,7 @@ from multiaddr.multiaddr import Multiaddr
 from crdt import HansaError
 from node.network.addresses import PeerAddress, Scope, host_and_port, parse_address
 from node.network.doors import Doors, Place
-from node.network.guards import circuit_of, is_relayed, reset
+from node.network.guards import CLOSE_TIMEOUT_S, circuit_of, is_relayed, reset
 from node.network.relay import SIGNAL_TIMEOUT_S, Penalise, read_message, write_message
 
 DCUTR = TProtocol("/libp2p/dcutr")
@@ -203,6 +204,8 @@ class Puncher:
             circuit = circuit_of(one.muxed_conn)
             if circuit is not None:
                 await circuit.close()
+                with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(Exception):
+                    await one.close()  # it does not notice by itself
 
     def _is_direct(self, peer: ID) -> bool:
         connections = self._host.get_network().get_connections(peer)
