@@ -191,6 +191,11 @@ class Node:
         stack.push_async_callback(self.admitting.stop)
         self._ready = True
         logger.info("ready", peer=self.key.peer, api=self.api.url, network=settings.node.network)
+        if settings.p2p.reserve and not settings.peer.advertise:
+            logger.warning(
+                "relays carry the log, not builds or calls: peers do not get those from this node",
+                set="peer.advertise to an address where peer.port is forwarded from",
+            )
 
     def _open_stores(self) -> None:
         path = self.settings.node.data_dir / "registry.sqlite3"

@@ -18,7 +18,6 @@ import libp2p.protocol_muxer.multiselect_communicator as multistream
 import libp2p.stream_muxer.muxer_multistream as muxer_choice
 import trio
 from libp2p import new_host
-from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_pair
 from libp2p.custom_types import TProtocol
@@ -26,7 +25,6 @@ from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.exceptions import RawConnError
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
@@ -36,9 +34,9 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
-from multiaddr.multiaddr import Multiaddr
 
 from node.network.doors import Doors, Place
+from node.network.layers import circuit_of, reset, socket_of
 from node.network.settings import NEWCOMER_COUNT_MAX
 
 MESH_PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
@@ -55,7 +53,6 @@ UPGRADE_TIMEOUT_S = 4.0
 """From accept to multiplexed. 10 s by default, in which a slow-loris holds its slot."""
 HANDLER_TIMEOUT_S = 60.0
 """One identify or ping. Gossip and our own protocols keep streams, with their own limits."""
-RESET_TIMEOUT_S = 2.0
 CLOSE_TIMEOUT_S = 2.0
 
 Penalty = Callable[[ID, int, str], None]
@@ -396,15 +393,6 @@ def bound_negotiation() -> None:
     multistream.read_delim = read_line  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]
 
 
-async def reset(stream: Any) -> None:
-    """Reset a stream, in bounded time and without complaint."""
-    with trio.move_on_after(RESET_TIMEOUT_S):
-        try:
-            await stream.reset()
-        except Exception:  # it was broken before
-            return
-
-
 async def close_sockets(host: Any, peer: ID) -> None:
     """Close a peer's connections from the socket up.
 
@@ -422,78 +410,3 @@ async def close_sockets(host: Any, peer: ID) -> None:
         # A closed socket under it is an error to it.
         with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(Exception):
             await connection.close()
-
-
-class CircuitStream:
-    """A stream through a relay, in the place of a socket under a connection.
-
-    Attributes:
-        where: The relay's multiaddress and `/p2p-circuit`.
-    """
-
-    def __init__(self, through: Any, where: str) -> None:
-        self._through = through
-        self.where = where
-
-    async def read(self, n: int | None = None) -> bytes:
-        """Return some bytes; none at the end, as of a socket."""
-        try:
-            return bytes(await self._through.read(n))
-        except EOFError:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        """Write bytes; the relay passes them on."""
-        await self._through.write(data)
-
-    async def close(self) -> None:
-        """End the circuit."""
-        await reset(self._through)
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Return nothing: the other end's host is known to the relay only."""
-        return None
-
-
-def relayed_connection(through: Any, where: str, *, initiator: bool) -> RawConnection:
-    """Return what the library makes a connection of, over a stream through a relay."""
-    return RawConnection(
-        CircuitStream(through, where),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        initiator,
-        ConnectionType.RELAYED,
-        [Multiaddr(where)],
-    )
-
-
-def circuit_of(muxed: Any) -> CircuitStream | None:
-    """Return the stream through a relay that a multiplexed connection runs over, if it does."""
-    found = _under(muxed, CircuitStream)
-    return found if isinstance(found, CircuitStream) else None
-
-
-def is_relayed(muxed: Any) -> bool:
-    """Whether a multiplexed connection runs through a relay."""
-    return circuit_of(muxed) is not None
-
-
-def socket_of(connection: Any) -> trio.SocketStream | None:
-    """Return the TCP socket under a swarm connection; None of one through a relay."""
-    found = _under(getattr(connection, "muxed_conn", None), trio.SocketStream)
-    return found if isinstance(found, trio.SocketStream) else None
-
-
-def _under(muxed: Any, kind: type) -> Any:
-    """Return what is at the bottom of a connection (private attributes of 0.8.1)."""
-    layer = getattr(muxed, "secured_conn", None)
-    for _ in range(8):
-        if layer is None or isinstance(layer, (kind, CircuitStream)):
-            return layer
-        layer = next(
-            (
-                under
-                for name in ("conn", "raw_conn", "stream", "read_writer")
-                if (under := getattr(layer, name, None)) is not None
-            ),
-            None,
-        )
-    return None

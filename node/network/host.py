@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 from libp2p.custom_types import TProtocol
@@ -21,24 +21,23 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr.multiaddr import Multiaddr
 
 from crdt import HansaError, Verdict
-from crdt.wire import Value
 from node.network.access_rules import AccessRules
 from node.network.addresses import RELAYED, group_of, host_and_port, parse_address
 from node.network.doors import Doors
 from node.network.errors import BadAddress, NetworkBusy, PeerUnreachable, PortInUse
 from node.network.guards import (
     close_sockets,
-    is_relayed,
     make_host,
     make_pubsub,
     timed,
 )
+from node.network.layers import is_relayed
 from node.network.links import Links, remote_address
 from node.network.punching import DCUTR, Puncher
 from node.network.relay import HOP, STOP, Relay
 from node.network.relayed import Relayed
 from node.network.rpc import Requester, Responder, read_exactly
-from node.network.settings import NetworkSettings
+from node.network.settings import HostNode, NetworkSettings
 from node.network.standing import Standing, TokenBucket
 from node.network.validation import make_validators
 
@@ -56,46 +55,10 @@ PING_FAILURES_MAX = 2
 PEERSTORE_CLEANUP_S = 60
 
 
-class Node(Protocol):
-    """What the host tells, and whom it asks: the child's end of the socket pair."""
-
-    def ready(self, peer: str, addresses: list[str]) -> None:
-        """Tell that peers can come."""
-        ...
-
-    def connected(self, peer: str, address: str, *, outgoing: bool) -> None:
-        """Tell of a peer."""
-        ...
-
-    def lost(self, peer: str) -> None:
-        """Tell of a peer that is gone."""
-        ...
-
-    def circuits(self, addresses: list[str]) -> None:
-        """Tell where others reach this host through relays now."""
-        ...
-
-    def rtt(self, peer: str, seconds: float) -> None:
-        """Tell how far away a peer is."""
-        ...
-
-    def gossip(self, topic: str, author: str, forwarder: str, data: bytes) -> None:
-        """Hand over a frame."""
-        ...
-
-    def log(self, level: str, event: str, *details: Value) -> None:
-        """Log something."""
-        ...
-
-    async def ask(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
-        """Return the answer to a peer's request."""
-        ...
-
-
 class GuardedHost:
     """One libp2p host and what this project wants of it."""
 
-    def __init__(self, settings: NetworkSettings, node: Node, bans_s: dict[str, float]) -> None:
+    def __init__(self, settings: NetworkSettings, node: HostNode, bans_s: dict[str, float]) -> None:
         self._settings = settings
         self._node = node
         self._standing = Standing(

@@ -12,7 +12,7 @@ from libp2p.abc import INotifee
 from libp2p.peer.id import ID
 
 from node.network.addresses import plain_host
-from node.network.guards import circuit_of, socket_of
+from node.network.layers import circuit_of, socket_of
 
 
 class Links(INotifee):

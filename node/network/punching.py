@@ -25,7 +25,8 @@ from multiaddr.multiaddr import Multiaddr
 from crdt import HansaError
 from node.network.addresses import PeerAddress, Scope, host_and_port, parse_address
 from node.network.doors import Doors, Place
-from node.network.guards import CLOSE_TIMEOUT_S, circuit_of, is_relayed, reset
+from node.network.guards import CLOSE_TIMEOUT_S
+from node.network.layers import circuit_of, is_relayed, reset
 from node.network.relay import SIGNAL_TIMEOUT_S, Penalise, read_message, write_message
 
 DCUTR = TProtocol("/libp2p/dcutr")
@@ -89,7 +90,7 @@ class Puncher:
         self._trying.add(peer)
         try:
             with trio.fail_after(SIGNAL_TIMEOUT_S):
-                there = self._addresses(peer, await read_message(stream, pb.HolePunch))
+                there = to_dial(peer, await read_message(stream, pb.HolePunch), self._may)
                 await write_message(stream, self._own())
                 sync = await read_message(stream, pb.HolePunch)
             if sync.type == pb.HolePunch.SYNC:
@@ -109,7 +110,7 @@ class Puncher:
             stream = await self._host.new_stream(peer, [DCUTR])
             started_s = trio.current_time()
             await write_message(stream, self._own())
-            there = self._addresses(peer, await read_message(stream, pb.HolePunch))
+            there = to_dial(peer, await read_message(stream, pb.HolePunch), self._may)
             delay_s = min((trio.current_time() - started_s) / 2, DELAY_S_MAX)
             await write_message(stream, pb.HolePunch(type=pb.HolePunch.SYNC))
         return there, delay_s
@@ -124,20 +125,6 @@ class Puncher:
         texts = [f"/{kind}/{host}/tcp/{port}" for host, kind in kinds.items()][:ADDRESS_COUNT_MAX]
         addresses = [Multiaddr(text).to_bytes() for text in texts]
         return pb.HolePunch(type=pb.HolePunch.CONNECT, ObsAddrs=addresses)
-
-    def _addresses(self, peer: ID, message: Any) -> list[PeerAddress]:
-        """Return what may be dialled: nothing of this machine's own network."""
-        found: list[PeerAddress] = []
-        for raw in list(message.ObsAddrs)[:ADDRESS_COUNT_MAX]:
-            try:
-                one = parse_address(f"{Multiaddr(bytes(raw))}/p2p/{peer}")
-            except (HansaError, ValueError):
-                continue
-            if one.scope is Scope.PUBLIC and one.relay is None and self._may(one.peer, one.host):
-                found.append(one)
-        if message.type != pb.HolePunch.CONNECT or not found:
-            raise ValueError("it names no address that could be dialled")
-        return found
 
     # -- the dials
 
@@ -214,3 +201,22 @@ class Puncher:
     def _source(self) -> tuple[str, int]:
         """Return where this host listens, which is where a NAT must think that a dial is from."""
         return host_and_port(str(self._host.get_addrs()[0]))
+
+
+def to_dial(peer: ID, message: Any, may: Callable[[str, str], bool]) -> list[PeerAddress]:
+    """Return what may be dialled of what a peer names: nothing of this machine's own network.
+
+    Raises:
+        ValueError: nothing, or the message is another.
+    """
+    found: list[PeerAddress] = []
+    for raw in list(message.ObsAddrs)[:ADDRESS_COUNT_MAX]:
+        try:
+            one = parse_address(f"{Multiaddr(bytes(raw))}/p2p/{peer}")
+        except (HansaError, ValueError):
+            continue
+        if one.scope is Scope.PUBLIC and one.relay is None and may(one.peer, one.host):
+            found.append(one)
+    if message.type != pb.HolePunch.CONNECT or not found:
+        raise ValueError("it names no address that could be dialled")
+    return found

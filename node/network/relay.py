@@ -21,7 +21,7 @@ from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 
 from node.network.circuits import Circuit, Pace, RelayLimits, Switchboard
-from node.network.guards import is_relayed, reset
+from node.network.layers import is_relayed, reset
 
 HOP = TProtocol("/libp2p/circuit/relay/0.2.0/hop")
 STOP = TProtocol("/libp2p/circuit/relay/0.2.0/stop")

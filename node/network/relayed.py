@@ -22,7 +22,7 @@ from node.network.access_rules import AccessRules
 from node.network.addresses import RELAYED, relayed_address
 from node.network.doors import Doors
 from node.network.errors import PeerUnreachable
-from node.network.guards import is_relayed, relayed_connection, reset
+from node.network.layers import is_relayed, relayed_connection, reset
 from node.network.relay import (
     HOP,
     SIGNAL_TIMEOUT_S,

@@ -18,7 +18,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 
 from node.network.errors import PeerRefused, PeerUnreachable
-from node.network.guards import reset
+from node.network.layers import reset
 from node.network.settings import REQUEST_BYTES_MAX
 
 REFUSED = 0xFFFFFFFF

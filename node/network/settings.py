@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crdt import NetworkId, PeerId
+from crdt.wire import Value
 from node.network.circuits import RelayLimits
 
 PUBLISH_BYTES_MAX = 64 * 1024
@@ -122,4 +123,40 @@ class NetworkHandlers(Protocol):
 
     async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
         """Return the answer to a peer's request; any HansaError means that it gets none."""
+        ...
+
+
+class HostNode(Protocol):
+    """What the host tells, and whom it asks: the child's end of the socket pair."""
+
+    def ready(self, peer: str, addresses: list[str]) -> None:
+        """Tell that peers can come."""
+        ...
+
+    def connected(self, peer: str, address: str, *, outgoing: bool) -> None:
+        """Tell of a peer."""
+        ...
+
+    def lost(self, peer: str) -> None:
+        """Tell of a peer that is gone."""
+        ...
+
+    def circuits(self, addresses: list[str]) -> None:
+        """Tell where others reach this host through relays now."""
+        ...
+
+    def rtt(self, peer: str, seconds: float) -> None:
+        """Tell how far away a peer is."""
+        ...
+
+    def gossip(self, topic: str, author: str, forwarder: str, data: bytes) -> None:
+        """Hand over a frame."""
+        ...
+
+    def log(self, level: str, event: str, *details: Value) -> None:
+        """Log something."""
+        ...
+
+    async def ask(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
+        """Return the answer to a peer's request."""
         ...

@@ -20,7 +20,7 @@ NAT = """
 table ip nat {
     chain out {
         type nat hook postrouting priority 100
-        oifname "wan" masquerade
+        oifname "wan" masquerade%s
     }
 }
 table ip filter {
@@ -66,8 +66,13 @@ class Internet:
         self._plug(machine, name, address)
         return machine
 
-    def behind_nat(self, name: str, address: str) -> str:
-        """Return a new machine at 192.168.7.2 behind a router of its own at `address`."""
+    def behind_nat(self, name: str, address: str, *, keeps_ports: bool = True) -> str:
+        """Return a new machine at 192.168.7.2 behind a router of its own at `address`.
+
+        Args:
+            keeps_ports: Connections leave from the port that they are made from, as at most home
+                routers. Otherwise each leaves from a random one.
+        """
         router = self._namespace(f"{name}-nat")
         self._plug(router, name, address)
         machine = self._namespace(name)
@@ -80,7 +85,7 @@ class Internet:
             self._in(where, "ip", "link", "set", "dev", link, "up")
         self._in(machine, "ip", "route", "add", "default", "via", "192.168.7.1")
         self._in(router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        self._in(router, "nft", "-f", "-", text=NAT)
+        self._in(router, "nft", "-f", "-", text=NAT % ("" if keeps_ports else " fully-random"))
         return machine
 
     def _plug(self, machine: str, name: str, address: str) -> None:
