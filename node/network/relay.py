@@ -141,7 +141,11 @@ class Relay:
                     limit=self._limit(),
                 ))  # fmt: skip
                 answer = await read_message(far, pb.StopMessage)
-            accepted = answer.type == pb.StopMessage.STATUS and answer.status == pb.OK
+            accepted = (
+                answer.type == pb.StopMessage.STATUS
+                and answer.status == pb.OK
+                and not is_relayed(far.muxed_conn)
+            )
             if accepted:
                 await self._say(stream, pb.OK)
                 return far, circuit
