@@ -32,6 +32,10 @@ class DriverHandlers:
         if self.driver is not None:
             self.driver.peer_connected(peer)
 
+    def addresses_changed(self) -> None:
+        """Nothing: only real nodes have relays."""
+        return
+
     def peer_lost(self, peer: PeerId) -> None:
         """Pass it on."""
         if self.driver is not None:

@@ -54,7 +54,7 @@ from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.checkup import Checkup
 from node.collector import settle_collector
-from node.config import Loaded, NodeSection, Settings, scope_of
+from node.config import Loaded, NodeSection, P2pSection, Settings, scope_of
 from node.driver import Driver, compare_protocol, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
@@ -66,7 +66,13 @@ from node.limits import agreements, assert_limits
 from node.logs import set_up_logs
 from node.membership import Membership, MembershipSettings
 from node.metrics import Metrics
-from node.network import NetworkClient, NetworkSettings, exchange_protocol, reach_protocol
+from node.network import (
+    NetworkClient,
+    NetworkSettings,
+    RelayLimits,
+    exchange_protocol,
+    reach_protocol,
+)
 from node.peer import NodeKey, PeerEndpoint, PeerLimits, PeerServer, PeerSession
 from node.planning import planner
 from node.reachability import Reaching, listening_port
@@ -200,6 +206,11 @@ class Node:
         stack.push_async_callback(self.admitting.stop)
         self._ready = True
         logger.info("ready", peer=self.key.peer, api=self.api.url, network=settings.node.network)
+        if settings.p2p.reserve and not settings.peer.advertise:
+            logger.warning(
+                "relays carry the log, not builds or calls: peers do not get those from this node",
+                set="peer.advertise to an address where peer.port is forwarded from",
+            )
 
     def _open_stores(self) -> None:
         path = self.settings.node.data_dir / "registry.sqlite3"
@@ -225,6 +236,8 @@ class Node:
                 inbound_group_count_max=settings.p2p.inbound_group_count_max,
                 allow=settings.p2p.allow,
                 deny=settings.p2p.deny,
+                relay=_relay_limits(settings.p2p),
+                reserve=settings.p2p.reserve,
             ),
             _Handlers(self),
             self._network_process,
@@ -239,6 +252,7 @@ class Node:
                 bootstrap=settings.p2p.bootstrap,
                 allow=settings.p2p.allow,
                 deny=settings.p2p.deny,
+                relay=settings.p2p.relay,
             ),
             own_addresses=self._addresses,
             rng=random.SystemRandom(),  # peers see much of it, and must not foresee the rest
@@ -538,6 +552,16 @@ class Node:
         return [found] if found is not None else []
 
 
+def _relay_limits(p2p: P2pSection) -> RelayLimits | None:
+    if not p2p.relay:
+        return None
+    return RelayLimits(
+        reservation_count_max=p2p.relay_reservation_count_max,
+        circuit_count_max=p2p.relay_circuit_count_max,
+        bytes_s=p2p.relay_kib_s * 1024,
+    )
+
+
 class _Handlers:
     """What the network calls: each frame goes to the part that its topic or protocol names."""
 
@@ -562,6 +586,10 @@ class _Handlers:
         self._node.membership.peer_lost(peer)
         self._node.driver.peer_lost(peer)
         self._node.adverts.peer_lost(peer)
+
+    def addresses_changed(self) -> None:
+        """Take note that peers reach this node through other relays now."""
+        self._node.membership.addresses_changed()
 
     def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
         """Queue a frame that passed the topic's validator."""

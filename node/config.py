@@ -128,6 +128,18 @@ class P2pSection(_Section):
     """Find peers of this network on the same LAN by multicast DNS, and be found by them. Off: a
     node that says on every network it visits that it is there, and who it is, should be told to."""
     _split = field_validator("listen", "bootstrap", "allow", "deny", mode="before")(_one_or_many)
+    relay: bool = False
+    """Pass connections on to peers that nobody can dial. Off: it costs bandwidth and helps others.
+    The relay reads nothing of what it passes on (docs/relay.md)."""
+    relay_reservation_count_max: int = Field(default=32, ge=1, le=1024)
+    """Peers that may be reached through this relay; an eighth of them from one address group."""
+    relay_circuit_count_max: int = Field(default=32, ge=1, le=1024)
+    """Connections passed on at once, each for at most an hour and 64 MiB; 4 of one peer."""
+    relay_kib_s: int = Field(default=1024, ge=16, le=1048576)
+    """KiB a second passed on in all, both ways together: a tenth of a small server's line."""
+    reserve: bool = False
+    """For a node that nobody can dial, behind a NAT: be reached through relays among the peers
+    that it dials (`hansa peers` shows it), and try to punch a hole for direct connections."""
     memory_mib: int = Field(default=2048, ge=256, le=65536)
     """Address space of the network child (RLIMIT_AS). Idle takes 300 with its libraries; hostile
     peers can make it grow, and then it restarts."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from node.network import BadAddress, ConnectedPeer, PeerRefused, ProtocolUnspoke
 from node.network.access_rules import AccessRules
 from node.network.addressbook import AddressBook, Known, tried_first
 from node.network.addresses import (
+    RELAYED,
     PeerAddress,
     Scope,
     group_of,
@@ -113,6 +114,7 @@ class MembershipSettings:
     bootstrap: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class Membership:
             bootstrap={one.peer for one in self._bootstrap},
             may=self._rules.may_stay,
         )
+        self._is_relay, self._own = settings.relay, own
         self._answered: dict[PeerId, tuple[float, bytes]] = {}
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -209,6 +212,12 @@ class Membership:
         self._answered.pop(peer, None)
         self._outbound.lost(peer, self._now_s(), self._rng)
         self._changed.set()
+
+    def addresses_changed(self) -> None:
+        """Tell whom this node dialled where it is reached now; a relay among them tells on."""
+        for link in self._outbound.links():
+            if link.proven:
+                self._spawn(self._ask(link.address.peer))
 
     async def answer(self, peer: PeerId, payload: bytes) -> bytes:
         """Return addresses that this node knows to be real, and note where the asker listens.
@@ -261,7 +270,7 @@ class Membership:
         """Return what is known of a connected peer beside its connection."""
         host, port = host_and_port(peer.address)
         entries = self._book.of_peer(peer.peer)
-        here = next((one for one in entries if one.address.host == host), None)
+        here = next((one for one in entries if one.address.seen_host == host), None)
         if peer.direction == "in" and here is None:
             return Standing(group_of(host, port), "inbound", anchor=False)
         known = here or next(iter(entries), None)
@@ -396,18 +405,38 @@ class Membership:
     def _take_own(
         self, peer: PeerId, host: str, listening: Sequence[PeerAddress], now_s: float
     ) -> None:
-        """Note where an inbound peer listens: the host is seen to be its, only the port is told."""
-        here = [one for one in listening if one.peer == peer and one.host == host]
+        """Note where an inbound peer listens: the host is seen to be its, only the port is told.
+
+        One that is behind this very relay is told on too, at this node's own addresses.
+        """
+        own = set(self._own_addresses()) if self._is_relay else set[str]()
+        here = [
+            one
+            for one in listening
+            if one.peer == peer and (self._is_at(one, host) or self._leads_here(one, own))
+        ]
         for address in here[:TOLD_OWN_COUNT_MAX]:
             if self._may(address):
                 self._book.hear(address, "inbound", informant_of(host, peer), now_s, self._rng)
                 self._book.met(address, now_s)
+
+    @staticmethod
+    def _is_at(address: PeerAddress, host: str) -> bool:
+        return address.relay is None and address.host == host
+
+    def _leads_here(self, address: PeerAddress, own: set[str]) -> bool:
+        """Whether an address is one of a peer behind this relay."""
+        return address.relay == self._own and str(replace(
+            address, peer=self._own, relay=None
+        )) in own  # fmt: skip
 
     def _address_of(self, peer: PeerId, host: str, port: int) -> PeerAddress:
         """Return by which address an outbound peer was reached."""
         link = self._outbound.link(peer)
         if link is not None:
             return link.address
+        if host == RELAYED and (one := self._transport.peer(peer)) is not None:
+            return parse_address(f"{one.address}/p2p/{peer}")
         named = [one for one in self._bootstrap if one.peer == peer]
         entries = [one.address for one in self._book.of_peer(peer)]
         exact = [one for one in (*named, *entries) if (one.host, one.port) == (host, port)]
@@ -415,7 +444,7 @@ class Membership:
         return found or PeerAddress("ip6" if ":" in host else "ip4", host, port, peer)
 
     def _may(self, address: PeerAddress) -> bool:
-        return self._rules.may_stay(address.peer, address.host)
+        return self._rules.may_stay(address.peer, address.seen_host)
 
     async def _save(self) -> None:
         version, self._saved_s = self._book.version, self._now_s()

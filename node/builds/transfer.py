@@ -24,6 +24,7 @@ from node.peer import (
     PeerUnreachable,
     check_certificate,
     client_context,
+    where_it_may_be,
 )
 from registry.builds import CHUNK_BYTES_MAX, MANIFEST_BYTES_MAX, TABLE_BYTES_MAX, ChunkMap
 
@@ -144,7 +145,8 @@ class TlsHolder:
         try:
             plain = socket.create_connection((endpoint.host, endpoint.port), CONNECT_S)
         except OSError as error:
-            raise PeerUnreachable(f"{self._who}: {error}") from error
+            hint = where_it_may_be(endpoint.host)
+            raise PeerUnreachable(f"{self._who}: {error}{hint}") from error
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             secure = self._context.wrap_socket(plain)

@@ -1,5 +1,6 @@
 """The libp2p network: a supervised child process, and the client that the node talks to."""
 
+from node.network.circuits import RelayLimits
 from node.network.client import NetworkClient
 from node.network.errors import (
     BadAddress,
@@ -35,6 +36,7 @@ __all__ = [
     "PeerUnreachable",
     "PortInUse",
     "ProtocolUnspoken",
+    "RelayLimits",
     "TooLarge",
     "exchange_protocol",
     "reach_protocol",

@@ -20,6 +20,9 @@ ADDRESS_CHARACTERS_MAX = 360
 """The longest name (253), a peer id (52), and the words between."""
 NAME_CHARACTERS_MAX = 253
 PORT_MAX = 65535
+RELAYED = "p2p-circuit"
+"""The host and the address group of every peer behind a relay. A relay can make up peers without
+end, so all of them together are one group, and one informant."""
 NAMES_GROUP = "names"
 """Of every address by name: who holds a domain makes names without end, so all are one group."""
 CACHED_COUNT_MAX = 4096
@@ -46,21 +49,29 @@ class PeerAddress:
     Attributes:
         kind: `ip4`, `ip6`, `dns`, `dns4` or `dns6`.
         host: The IP address in its shortest spelling, or a name in lower case.
+        relay: The peer that listens there and passes connections on; None for the peer itself.
     """
 
     kind: str
     host: str
     port: int
     peer: PeerId
+    relay: PeerId | None = None
 
     def __str__(self) -> str:
         """Return the multiaddress."""
-        return f"/{self.kind}/{self.host}/tcp/{self.port}/p2p/{self.peer}"
+        through = "" if self.relay is None else f"/p2p/{self.relay}/{RELAYED}"
+        return f"/{self.kind}/{self.host}/tcp/{self.port}{through}/p2p/{self.peer}"
 
     @property
     def group(self) -> str:
         """The address group: see `group_of`."""
-        return group_of(self.host, self.port)
+        return group_of(self.seen_host, self.port)
+
+    @property
+    def seen_host(self) -> str:
+        """The host that a connection to it is seen to go to."""
+        return self.host if self.relay is None else RELAYED
 
     @property
     def scope(self) -> Scope:
@@ -71,10 +82,14 @@ class PeerAddress:
 def parse_address(text: str) -> PeerAddress:
     """Return the address that a multiaddress spells, names in lower case.
 
+    One through a relay has `/p2p/RELAY/p2p-circuit` before the `/p2p/PEER`, and an IP address.
+
     Raises:
         BadAddress: it is not `/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT/p2p/PEER`, or nobody listens at
             such a host: unspecified, multicast, reserved, with a zone.
     """
+    if f"/{RELAYED}/" in text:
+        return _parse_relayed(text)
     parts = text.split("/") if len(text) <= ADDRESS_CHARACTERS_MAX else []
     if len(parts) != 7 or parts[0] or parts[3] != "tcp" or parts[5] != "p2p":
         raise _bad(text, "is not /ip4|ip6|dns/HOST/tcp/PORT/p2p/PEER")
@@ -101,6 +116,8 @@ def group_of(host: str, port: int) -> str:
     network says nothing about who is who, so a private address is a group of its own, and on
     loopback, where nodes differ by their ports, so is each host and port. All names are one group.
     """
+    if host == RELAYED:
+        return RELAYED
     ip = _ip(host)
     if ip is None:
         return NAMES_GROUP
@@ -122,7 +139,12 @@ def informant_of(host: str, peer: PeerId) -> str:
 
 
 def scope_of(host: str) -> Scope:
-    """Return from how far away a host can be meant; names without a dot are local ones."""
+    """Return from how far away a host can be meant; names without a dot are local ones.
+
+    Whoever comes through a relay may be anywhere, and is told nothing of this node's own network.
+    """
+    if host == RELAYED:
+        return Scope.PUBLIC
     ip = _ip(host)
     if ip is None:
         local = "." not in host or host.endswith((".local", ".localhost", ".internal", ".arpa"))
@@ -134,11 +156,25 @@ def scope_of(host: str) -> Scope:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Return what the start of a connection's multiaddress says; `("", 0)` when it says neither."""
+    """Return what the start of a connection's multiaddress says; `("", 0)` when it says neither.
+
+    Of one through a relay it is `RELAYED`: where the relay is says nothing of the peer.
+    """
+    if f"/{RELAYED}" in address:
+        return RELAYED, 0
     parts = address.split("/")
     if len(parts) < 5 or parts[3] != "tcp" or not parts[4].isdecimal():
         return "", 0
     return parts[2], int(parts[4])
+
+
+def relayed_address(at: str, relay: str, peer: str) -> str:
+    """Return the multiaddress of a peer through a relay.
+
+    Args:
+        at: Where the relay listens, `/ip4/HOST/tcp/PORT`.
+    """
+    return f"{at}/p2p/{relay}/{RELAYED}/p2p/{peer}"
 
 
 def plain_host(host: str) -> str:
@@ -147,6 +183,17 @@ def plain_host(host: str) -> str:
     if ip is None:
         return host
     return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+def _parse_relayed(text: str) -> PeerAddress:
+    first, _, last = text.partition(f"/{RELAYED}/")
+    relay = parse_address(first)
+    behind = parse_address(f"/{relay.kind}/{relay.host}/tcp/{relay.port}/{last}")
+    if relay.kind.startswith("dns"):
+        raise _bad(text, "names a relay by DNS; write its /ip4 or /ip6 address")
+    if behind.relay is not None or relay.peer == behind.peer:
+        raise _bad(text, "is no address of one peer behind one relay")
+    return PeerAddress(relay.kind, relay.host, relay.port, behind.peer, relay.peer)
 
 
 def _host(kind: str, host: str, text: str) -> str:

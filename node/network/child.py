@@ -24,6 +24,7 @@ from crdt import HansaError, MalformedBytes, NetworkId
 from crdt.wire import Value
 from node.collector import collected_after
 from node.network import wire
+from node.network.circuits import RelayLimits
 from node.network.errors import NetworkFailed
 from node.network.settings import NetworkSettings
 
@@ -130,6 +131,10 @@ class Child:
     def identified(self, peer: str, said: Identified) -> None:
         """Tell the node what a peer says of itself."""
         self._outbox.offer("identified", peer, said.software, said.protocols, said.observed)
+
+    def circuits(self, addresses: list[str]) -> None:
+        """Tell the node where others reach it through relays."""
+        self._outbox.put("circuits", addresses)
 
     def rtt(self, peer: str, seconds: float) -> None:
         """Tell the node how far away a peer is."""
@@ -245,7 +250,7 @@ def _settings_of(frame: tuple[object, ...]) -> tuple[NetworkSettings, dict[str, 
     seed, network, listen, bootstrap, peers, requests, gossip, ping, pong, bans, memory = frame[
         1:12
     ]
-    outbound, group, allow, deny = frame[12:]
+    outbound, group, allow, deny, relay, reserve = frame[12:]
     settings = NetworkSettings(
         node_seed=cast("bytes", seed),
         network=NetworkId(cast("bytes", network)),
@@ -261,8 +266,23 @@ def _settings_of(frame: tuple[object, ...]) -> tuple[NetworkSettings, dict[str, 
         inbound_group_count_max=cast("int", group),
         allow=cast("tuple[str, ...]", allow),
         deny=cast("tuple[str, ...]", deny),
+        relay=_limits_of(cast("tuple[int, ...]", relay)),
+        reserve=cast("bool", reserve),
     )
     return settings, {peer: ms / 1000 for peer, ms in cast("tuple[tuple[str, int], ...]", bans)}
+
+
+def _limits_of(numbers: tuple[int, ...]) -> RelayLimits | None:
+    """Return what a relay may give: three numbers, or none for no relay."""
+    if not numbers:
+        return None
+    reservations, circuits, bytes_s = numbers
+    return RelayLimits(
+        reservation_count_max=reservations,
+        reservation_group_count_max=max(1, reservations // 8),
+        circuit_count_max=circuits,
+        bytes_s=bytes_s,
+    )
 
 
 def memory_bytes_most(limit: int) -> int:

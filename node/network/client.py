@@ -19,6 +19,7 @@ from crdt import HansaError, PeerId, short
 from crdt.wire import Value
 from node.launch import NetworkProcess
 from node.network import wire
+from node.network.circuits import RelayLimits
 from node.network.errors import (
     BY_CODE,
     NetworkBusy,
@@ -68,6 +69,7 @@ class NetworkClient:
         self._ready: asyncio.Future[None] | None = None
         self._peer_id = PeerId("")
         self._addresses: tuple[str, ...] = ()
+        self._circuits: tuple[str, ...] = ()
         self._listen = settings.listen
         self._peers: dict[PeerId, ConnectedPeer] = {}
         self._calls: dict[int, asyncio.Future[bytes]] = {}
@@ -118,8 +120,8 @@ class NetworkClient:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The multiaddresses, with `/p2p/PEER`, that peers can dial."""
-        return self._addresses
+        """The multiaddresses, with `/p2p/PEER`, that peers can dial; those through relays last."""
+        return (*self._addresses, *self._circuits)
 
     @property
     def child_pid(self) -> int | None:
@@ -218,6 +220,7 @@ class NetworkClient:
     def start_frame(self) -> bytes:
         """Return the frame that a new child reads first."""
         settings, now = self._settings, time.monotonic()
+        relay = settings.relay
         self._banned_until = {k: t for k, t in self._banned_until.items() if t > now}
         bans = [(peer, int((t - now) * 1000)) for peer, t in self._banned_until.items()]
         return wire.pack(
@@ -237,11 +240,14 @@ class NetworkClient:
             settings.inbound_group_count_max,
             settings.allow,
             settings.deny,
+            () if relay is None else relay_numbers(relay),
+            settings.reserve,
         )
 
     def child_ended(self, *, reason: str) -> None:
         """Forget the child: every peer is lost and every call has failed."""
         self._link = None
+        self._circuits = ()
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(PeerUnreachable(f"the network child ended: {reason}"))
@@ -267,6 +273,10 @@ class NetworkClient:
                 self._connected(PeerId(peer), address, outgoing=outgoing)
             case ("lost", str(peer)):
                 self._lost(PeerId(peer))
+            case ("circuits", tuple()):
+                self._circuits = cast("tuple[str, ...]", frame[1])
+                logger.info("reachable through relays", addresses=self._circuits)
+                self._handlers.addresses_changed()
             case ("rtt", str(peer), int(micros)):
                 self._learn(PeerId(peer), rtt_ms=micros / 1000)
             case ("identified", str(peer), str(software), tuple(), str(observed)):
@@ -298,6 +308,11 @@ class NetworkClient:
 
     def _connected(self, peer: PeerId, address: str, *, outgoing: bool) -> None:
         since_s = int(time.time())  # noqa: TID251 - an edge; for people to read
+        if peer in self._peers:
+            # Through a relay until now. What it is charged to as a neighbour does not change.
+            self._peers[peer] = replace(self._peers[peer], address=address)
+            logger.info("peer is connected directly now", peer=peer, address=address)
+            return
         direction: Literal["in", "out"] = "out" if outgoing else "in"
         self._peers[peer] = ConnectedPeer(peer, address, direction, since_s)
         logger.info("peer connected", peer=peer, address=address, direction=direction)
@@ -372,6 +387,11 @@ class NetworkClient:
             return
         assert len(answer) <= REQUEST_BYTES_MAX, f"an answer of {len(answer)} bytes on {protocol}"
         link.send(wire.pack("answer", ask, True, answer))
+
+
+def relay_numbers(limits: RelayLimits) -> tuple[int, ...]:
+    """Return what the operator sets of a relay; the rest is the same everywhere."""
+    return limits.reservation_count_max, limits.circuit_count_max, limits.bytes_s
 
 
 def _log(level: str, event: str, details: tuple[object, ...]) -> None:

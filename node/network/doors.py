@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from node.network.access_rules import AccessRules
-from node.network.addresses import group_of, plain_host
+from node.network.addresses import RELAYED, group_of, plain_host
 
 
 class Place:
@@ -41,6 +41,17 @@ class Doors:
         place = Place(group)
         self._newcomers[place] = None
         return place
+
+    def enter_relayed(self) -> Place | None:
+        """Let a connection in that a relay passes on, and return its place; None: not now.
+
+        All of them are one group, since a relay can make up whom it likes. They are never asked
+        to make room and nobody makes room for them: a relay must not send away direct peers.
+        """
+        if self._is_full or self._is_full_of(RELAYED):
+            return None
+        self._inside[RELAYED] += 1
+        return Place(RELAYED)
 
     def who_makes_room(self, host: str, port: int) -> Place | None:
         """Return the newcomer that must go before this one can enter; each is named once only.

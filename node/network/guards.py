@@ -41,6 +41,7 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr.multiaddr import Multiaddr
 
 from node.network.doors import Doors, Place
+from node.network.layers import circuit_of, reset, socket_of
 from node.network.settings import NEWCOMER_COUNT_MAX
 
 MESH_PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
@@ -57,7 +58,6 @@ UPGRADE_TIMEOUT_S = 4.0
 """From accept to multiplexed. 10 s by default, in which a slow-loris holds its slot."""
 HANDLER_TIMEOUT_S = 60.0
 """One identify or ping. Gossip and our own protocols keep streams, with their own limits."""
-RESET_TIMEOUT_S = 2.0
 CLOSE_TIMEOUT_S = 2.0
 
 Penalty = Callable[[ID, int, str], None]
@@ -180,6 +180,19 @@ class GuardedPubsub(Pubsub):
             self.penalise(msg_forwarder, 20, f"forwards a broken message: {type(error).__name__}")
         finally:
             del self.forwarders[id(msg)]
+
+    def renew(self, peer: ID) -> None:
+        """Gossip to a peer on a new stream: the old one was on a connection that has ended."""
+        self._handle_dead_peer(peer)
+
+    def _forget_all_subscriptions(self, peer_id: ID) -> None:
+        """Forget what a peer has subscribed to, but not while it is connected.
+
+        Fault: a peer says it once on a stream of its own. When ours to it breaks, because one of
+        two connections ended, it is forgotten, and nothing is gossiped to that peer ever after.
+        """
+        if not self._peer_is_connected(peer_id):
+            super()._forget_all_subscriptions(peer_id)
 
     def notify_subscriptions(self, publish_message: Any) -> None:
         """Deliver a message that was judged, from whoever forwarded it."""
@@ -408,15 +421,6 @@ def bound_negotiation() -> None:
     multistream.read_delim = read_line  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]
 
 
-async def reset(stream: Any) -> None:
-    """Reset a stream, in bounded time and without complaint."""
-    with trio.move_on_after(RESET_TIMEOUT_S):
-        try:
-            await stream.reset()
-        except Exception:  # it was broken before
-            return
-
-
 async def close_sockets(host: Any, peer: ID) -> None:
     """Close a peer's connections from the socket up.
 
@@ -428,24 +432,9 @@ async def close_sockets(host: Any, peer: ID) -> None:
         raw = socket_of(connection)
         if raw is not None:
             await trio.aclose_forcefully(raw)
+        elif (circuit := circuit_of(connection.muxed_conn)) is not None:
+            await circuit.close()  # and not the relay's socket under it
     for connection in connections:
         # A closed socket under it is an error to it.
         with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(Exception):
             await connection.close()
-
-
-def socket_of(connection: Any) -> trio.SocketStream | None:
-    """Return the TCP socket under a swarm connection (private attributes of 0.8.1)."""
-    layer = getattr(getattr(connection, "muxed_conn", None), "secured_conn", None)
-    for _ in range(8):
-        if layer is None or isinstance(layer, trio.SocketStream):
-            return layer
-        layer = next(
-            (
-                under
-                for name in ("conn", "raw_conn", "stream", "read_writer")
-                if (under := getattr(layer, name, None)) is not None
-            ),
-            None,
-        )
-    return None

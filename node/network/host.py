@@ -9,10 +9,9 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import trio
-from libp2p.abc import INotifee
 from libp2p.custom_types import TProtocol
 from libp2p.host.ping import ID as PING
 from libp2p.host.ping import handle_ping
@@ -24,9 +23,8 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr.multiaddr import Multiaddr
 
 from crdt import HansaError, Verdict
-from crdt.wire import Value
 from node.network.access_rules import AccessRules
-from node.network.addresses import host_and_port, plain_host
+from node.network.addresses import RELAYED, group_of, host_and_port, parse_address
 from node.network.doors import Doors
 from node.network.errors import BadAddress, NetworkBusy, PeerUnreachable, PortInUse
 from node.network.guards import (
@@ -34,12 +32,16 @@ from node.network.guards import (
     hear_identify,
     make_host,
     make_pubsub,
-    socket_of,
     timed,
 )
-from node.network.identified import Identified, identified
+from node.network.identified import identified
+from node.network.layers import is_relayed
+from node.network.links import Links, remote_address
+from node.network.punching import DCUTR, Puncher
+from node.network.relay import HOP, STOP, Relay
+from node.network.relayed import Relayed
 from node.network.rpc import Requester, Responder, read_exactly
-from node.network.settings import NetworkSettings
+from node.network.settings import HostNode, NetworkSettings
 from node.network.standing import Standing, TokenBucket
 from node.network.validation import make_validators
 
@@ -52,50 +54,16 @@ DIAL_TIMEOUT_S = 15.0
 PROBE_TIMEOUT_S = 5.0
 DIAL_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Between attempts at a bootstrap peer. The first two make a restarted one found in 1.5 s."""
+LEAVE_RELAY_S = 10.0
+"""The other end closes a relayed connection when both are connected directly."""
 PING_FAILURES_MAX = 2
 PEERSTORE_CLEANUP_S = 60
-
-
-class Node(Protocol):
-    """What the host tells, and whom it asks: the child's end of the socket pair."""
-
-    def ready(self, peer: str, addresses: list[str]) -> None:
-        """Tell that peers can come."""
-        ...
-
-    def connected(self, peer: str, address: str, *, outgoing: bool) -> None:
-        """Tell of a peer."""
-        ...
-
-    def lost(self, peer: str) -> None:
-        """Tell of a peer that is gone."""
-        ...
-
-    def identified(self, peer: str, said: Identified) -> None:
-        """Tell what a peer says of itself."""
-        ...
-
-    def rtt(self, peer: str, seconds: float) -> None:
-        """Tell how far away a peer is."""
-        ...
-
-    def gossip(self, topic: str, author: str, forwarder: str, data: bytes) -> None:
-        """Hand over a frame."""
-        ...
-
-    def log(self, level: str, event: str, *details: Value) -> None:
-        """Log something."""
-        ...
-
-    async def ask(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
-        """Return the answer to a peer's request."""
-        ...
 
 
 class GuardedHost:
     """One libp2p host and what this project wants of it."""
 
-    def __init__(self, settings: NetworkSettings, node: Node, bans_s: dict[str, float]) -> None:
+    def __init__(self, settings: NetworkSettings, node: HostNode, bans_s: dict[str, float]) -> None:
         self._settings = settings
         self._node = node
         self._standing = Standing(
@@ -121,7 +89,27 @@ class GuardedHost:
         )
         self._requester = Requester(self._host)
         self._queues: dict[str, trio.MemorySendChannel[bytes]] = {}
-        self._known: set[ID] = set()
+        self._relay = self._make_relay()
+        self._relayed = Relayed(
+            self._host,
+            doors,
+            self._rules,
+            penalise=self._penalise,
+            where=self._dialled_at,
+            candidates=self._dialled_peers,
+            changed=node.circuits,
+            called=lambda peer: self._soon(self._puncher.start, peer),
+        )
+        self._puncher = Puncher(
+            self._host,
+            doors,
+            may=self._rules.may_stay,
+            penalise=self._penalise,
+            log=node.log,
+            soon=self._soon,
+        )
+        self._known: dict[ID, bool] = {}
+        """Whom the node was told of, and whether as one behind a relay."""
         self._failed_pings: dict[ID, int] = {}
         self._pinging: set[ID] = set()
         self._closing: set[ID] = set()
@@ -135,13 +123,18 @@ class GuardedHost:
             PortInUse: it cannot listen.
         """
         network = self._host.get_network()
-        network.register_notifee(_Links(self._link_changed))
+        network.register_notifee(Links(self._link_changed))
         self._host.set_stream_handler(TProtocol(PING), timed(handle_ping))
         for protocol in self._settings.protocols:
             responder = Responder(
                 protocol, self._answer, may_request=self._may_request, penalise=self._penalise
             )
             self._host.set_stream_handler(TProtocol(protocol), responder.serve)
+        if self._relay is not None:
+            self._host.set_stream_handler(HOP, self._relay.serve)
+        if self._settings.reserve:
+            self._host.set_stream_handler(STOP, self._relayed.serve)
+            self._host.set_stream_handler(DCUTR, self._puncher.serve)
         addresses = [Multiaddr(address) for address in self._settings.listen]
         router = self._pubsub.router
         async with (
@@ -186,15 +179,13 @@ class GuardedHost:
         Raises:
             BadAddress, PeerUnreachable: as they say.
         """
+        if f"/{RELAYED}/" in address:
+            await self._dial_through_relay(address)
+            return
         info = _info(address)
         if info.peer_id == self._host.get_id():
             raise BadAddress(f"{address} is this node itself")
-        if self._standing.is_banned(str(info.peer_id), trio.current_time()):
-            raise PeerUnreachable(f"peer {info.peer_id} is banned here for now")
-        if not self._rules.may_stay(str(info.peer_id), host_and_port(address)[0]):
-            raise PeerUnreachable(
-                f"peer {info.peer_id} is not dialled: p2p.allow or p2p.deny keeps it out"
-            )
+        self._require_wanted(info.peer_id, host_and_port(address)[0])
         if not self._host.get_network().get_connections(info.peer_id):
             # What it was told or tried before is the node's business: this address, and no other.
             self._host.get_peerstore().clear_addrs(info.peer_id)
@@ -227,6 +218,39 @@ class GuardedHost:
                 f"nobody with that identity answers at {address} ({_cause(error)})"
             ) from error
 
+    async def _dial_through_relay(self, address: str) -> None:
+        """Connect to a peer behind a relay, and to the relay before that."""
+        try:
+            there = parse_address(address)
+        except HansaError as error:
+            raise BadAddress(str(error)) from error
+        assert there.relay is not None
+        peer, relay = _peer_id(there.peer), _peer_id(there.relay)
+        if self._host.get_id() in (peer, relay):
+            raise BadAddress(f"{address} leads through this node itself")
+        self._require_wanted(peer, RELAYED)
+        at = f"/{there.kind}/{there.host}/tcp/{there.port}"
+        network = self._host.get_network()
+        if network.get_connections(peer):
+            return
+        if not network.get_connections(relay):
+            await self.dial(f"{at}/p2p/{relay}")
+        try:
+            with trio.fail_after(DIAL_TIMEOUT_S):
+                await self._relayed.call(relay, at, peer)
+        except HansaError:
+            raise
+        except Exception as error:  # the library raises a dozen kinds
+            raise PeerUnreachable(
+                f"nobody with that identity answers at {address} ({_cause(error)})"
+            ) from error
+
+    def _require_wanted(self, peer: ID, host: str) -> None:
+        if self._standing.is_banned(str(peer), trio.current_time()):
+            raise PeerUnreachable(f"peer {peer} is banned here for now")
+        if not self._rules.may_stay(str(peer), host):
+            raise PeerUnreachable(f"peer {peer} is not dialled: p2p.allow or p2p.deny keeps it out")
+
     async def drop(self, peer: str, reason: str, ban_s: float) -> None:
         """Close the connections to a peer; with `ban_s`, keep it out so long."""
         try:
@@ -250,6 +274,8 @@ class GuardedHost:
         for address in self._settings.bootstrap:
             nursery.start_soon(self._stay_connected, address)
         nursery.start_soon(self._keep_alive, nursery)
+        if self._settings.reserve:
+            nursery.start_soon(self._relayed.keep_reserved)
         nursery.start_soon(self._host.get_peerstore().start_cleanup_task, PEERSTORE_CLEANUP_S)
 
     async def _publish(self, topic: str, frames: trio.MemoryReceiveChannel[bytes]) -> None:
@@ -266,15 +292,15 @@ class GuardedHost:
     async def _stay_connected(self, address: str) -> None:
         """Dial a bootstrap peer for ever: the library forgets one that is down at start."""
         try:
-            info = _info(address)
-        except BadAddress as error:
+            peer = _peer_id(parse_address(address).peer)
+        except HansaError as error:
             self._node.log("warning", "bootstrap address ignored", "reason", str(error))
             return
-        if info.peer_id == self._host.get_id():
+        if peer == self._host.get_id():
             return
         attempt, complained = 0, False
         while True:
-            if self._host.get_network().get_connections(info.peer_id):
+            if self._host.get_network().get_connections(peer):
                 attempt, complained = 0, False
             else:
                 try:
@@ -344,7 +370,7 @@ class GuardedHost:
 
     def _tell_lost(self, peer: ID) -> None:
         if peer in self._known:
-            self._known.discard(peer)
+            del self._known[peer]
             self._failed_pings.pop(peer, None)
             self._requester.forget(peer)
             self._node.lost(str(peer))
@@ -354,21 +380,69 @@ class GuardedHost:
         if peer in self._closing:  # a connection may look alive until it is closed
             return
         connections = self._host.get_network().get_connections(peer)
-        if connections and peer not in self._known:
+        # A direct one says more: where the peer is, and that it is reached without help.
+        connections = sorted(connections, key=lambda one: is_relayed(one.muxed_conn))
+        moved = bool(self._known.get(peer) and connections) and not is_relayed(
+            connections[0].muxed_conn
+        )
+        if moved:
+            self._requester.forget(peer)  # its streams go through the relay
+            self._soon(self._leave_relay, peer)
+        if connections and (moved or peer not in self._known):
             if self._standing.is_banned(str(peer), trio.current_time()):
                 self._soon(self._close, peer)
                 return
-            address = _remote_address(connections[0])
+            address = remote_address(connections[0])
             if not self._rules.may_stay(str(peer), host_and_port(address)[0]):
                 self._soon(self._close, peer)
                 return
-            self._known.add(peer)
             muxed = connections[0].muxed_conn
+            self._known[peer] = is_relayed(muxed)
             self._node.connected(
                 str(peer), address, outgoing=bool(getattr(muxed, "is_initiator_value", False))
             )
         elif not connections:
             self._tell_lost(peer)
+            if self._relay is not None:
+                self._relay.lost(peer)
+        self._relayed.look()
+
+    async def _leave_relay(self, peer: ID) -> None:
+        """Gossip to a peer directly once its connection through a relay has ended."""
+        relayed = [
+            one.muxed_conn
+            for one in self._host.get_network().get_connections(peer)
+            if is_relayed(one.muxed_conn)
+        ]
+        for muxed in relayed:
+            with trio.move_on_after(LEAVE_RELAY_S):
+                await muxed.event_closed.wait()
+        self._pubsub.renew(peer)
+
+    def _make_relay(self) -> Relay | None:
+        if self._settings.relay is None:
+            return None
+        return Relay(
+            self._host,
+            self._settings.relay,
+            penalise=self._penalise,
+            group_of_peer=self._group_of,
+            unix_s=time.time,  # noqa: TID251 - an edge: a reservation names the time of day
+        )
+
+    def _dialled_peers(self) -> list[ID]:
+        return [peer for peer in self._known if self._dialled_at(peer)]
+
+    def _dialled_at(self, peer: ID) -> str:
+        """Return where a peer listens that this host dialled, and not through a relay."""
+        for one in self._host.get_network().get_connections(peer):
+            if one.muxed_conn.is_initiator_value and not is_relayed(one.muxed_conn):
+                return remote_address(one)
+        return ""
+
+    def _group_of(self, peer: ID) -> str:
+        addresses = map(remote_address, self._host.get_network().get_connections(peer))
+        return min((group_of(*host_and_port(one)) for one in addresses), default="")
 
     def _identified(self, peer: ID, agent: str, protocols: list[str], observed: str) -> None:
         if peer in self._known or self._host.get_network().get_connections(peer):
@@ -409,44 +483,6 @@ class GuardedHost:
     def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
         if self._nursery is not None:
             self._nursery.start_soon(function, *arguments)
-
-
-class _Links(INotifee):
-    """Passes on that a connection came or went."""
-
-    def __init__(self, changed: Callable[[ID], None]) -> None:
-        self._changed = changed
-
-    async def connected(self, network: Any, conn: Any) -> None:  # noqa: ARG002
-        """Look at a peer again."""
-        self._changed(conn.muxed_conn.peer_id)
-
-    async def disconnected(self, network: Any, conn: Any) -> None:  # noqa: ARG002
-        """Look at a peer again."""
-        self._changed(conn.muxed_conn.peer_id)
-
-    async def opened_stream(self, network: Any, stream: Any) -> None:
-        """Nothing: streams are their handlers' business."""
-
-    async def closed_stream(self, network: Any, stream: Any) -> None:
-        """Nothing: streams are their handlers' business."""
-
-    async def listen(self, network: Any, multiaddr: Any) -> None:
-        """Nothing: `running` checks the listeners."""
-
-    async def listen_close(self, network: Any, multiaddr: Any) -> None:
-        """Nothing: the child ends with its listeners."""
-
-
-def _remote_address(connection: Any) -> str:
-    """Return where a connection goes to: of its socket, since the library says what peers say."""
-    raw = socket_of(connection)
-    try:
-        host, port = raw.socket.getpeername()[:2] if raw is not None else ("", 0)
-    except OSError:  # it is closed already
-        return ""
-    host = plain_host(str(host))
-    return f"/ip{6 if ':' in host else 4}/{host}/tcp/{port}" if host else ""
 
 
 def _info(address: str) -> Any:

@@ -112,6 +112,9 @@ class Outbound:
         random group is drawn, among untried ones a random informant, and then a group: how many
         addresses one of them has told makes none of them likelier.
 
+        A peer behind a relay is chosen only while that relay is connected anyway: else who tells
+        of it would have this node connect to the relay too, outside of all shares.
+
         Args:
             connected: Peers that are connected already, whoever dialled.
         """
@@ -212,7 +215,8 @@ class Outbound:
             and address.peer not in connected
             and address.peer not in self._bootstrap
             and groups[address.group] < group_max(self.count)
-            and self._may(address.peer, address.host)
+            and (address.relay is None or address.relay in connected)
+            and self._may(address.peer, address.seen_host)
         )
 
     def _spare_informants(self, one: Known, charged: Counter[str]) -> list[str] | None:

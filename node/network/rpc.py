@@ -19,7 +19,7 @@ from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 
 from node.network.errors import PeerRefused, PeerUnreachable, ProtocolUnspoken
-from node.network.guards import reset
+from node.network.layers import reset
 from node.network.settings import REQUEST_BYTES_MAX
 
 REFUSED = 0xFFFFFFFF

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crdt import NetworkId, PeerId
+from crdt.wire import Value
+from node.network.circuits import RelayLimits
+from node.network.identified import Identified
 
 PUBLISH_BYTES_MAX = 64 * 1024
 """One gossip frame. py-libp2p drops an RPC over 1 MiB silently, and an RPC holds several."""
@@ -43,6 +46,10 @@ class NetworkSettings:
     """Peer ids and networks that alone may be connected; none: all."""
     deny: tuple[str, ...] = ()
     """Peer ids and networks that may not."""
+    relay: RelayLimits | None = None
+    """What others may take of this node as a relay; None: it is none."""
+    reserve: bool = False
+    """Be reachable through relays among the peers that are dialled."""
     ping_interval_s: float = 3
     ping_timeout_s: float = 2
 
@@ -117,7 +124,7 @@ class ConnectedPeer:
 
 
 class NetworkHandlers(Protocol):
-    """What the network calls, on the asyncio loop. The first three return at once."""
+    """What the network calls, on the asyncio loop. All but the last return at once."""
 
     def peer_connected(self, peer: PeerId, address: str) -> None:
         """Take note of a peer that can be asked."""
@@ -127,10 +134,54 @@ class NetworkHandlers(Protocol):
         """Take note of a peer that is gone."""
         ...
 
+    def addresses_changed(self) -> None:
+        """Take note that peers reach this node elsewhere now: through other relays."""
+        ...
+
     def gossip(self, topic: str, author: PeerId, forwarder: PeerId, data: bytes) -> None:
         """Queue a frame that passed the topic's validator; never our own."""
         ...
 
     async def answer(self, peer: PeerId, protocol: str, payload: bytes) -> bytes:
         """Return the answer to a peer's request; any HansaError means that it gets none."""
+        ...
+
+
+class HostNode(Protocol):
+    """What the host tells, and whom it asks: the child's end of the socket pair."""
+
+    def ready(self, peer: str, addresses: list[str]) -> None:
+        """Tell that peers can come."""
+        ...
+
+    def connected(self, peer: str, address: str, *, outgoing: bool) -> None:
+        """Tell of a peer."""
+        ...
+
+    def lost(self, peer: str) -> None:
+        """Tell of a peer that is gone."""
+        ...
+
+    def identified(self, peer: str, said: Identified) -> None:
+        """Tell what a peer says of itself."""
+        ...
+
+    def circuits(self, addresses: list[str]) -> None:
+        """Tell where others reach this host through relays now."""
+        ...
+
+    def rtt(self, peer: str, seconds: float) -> None:
+        """Tell how far away a peer is."""
+        ...
+
+    def gossip(self, topic: str, author: str, forwarder: str, data: bytes) -> None:
+        """Hand over a frame."""
+        ...
+
+    def log(self, level: str, event: str, *details: Value) -> None:
+        """Log something."""
+        ...
+
+    async def ask(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
+        """Return the answer to a peer's request."""
         ...

@@ -16,7 +16,7 @@ HEADER_BYTES = 4
 
 SHAPES: dict[str, tuple[type, ...]] = {
     # To the child. The number that follows the name ties a `done` to what it answers.
-    "start": (bytes, bytes, tuple, tuple, *(int,) * 5, tuple, *(int,) * 3, tuple, tuple),
+    "start": (bytes, bytes, tuple, tuple, *(int,) * 5, tuple, *(int,) * 3, *(tuple,) * 3, bool),
     "publish": (int, str, bytes),
     "request": (int, str, str, bytes, int, int),
     "cancel": (int,),
@@ -31,6 +31,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "connected": (str, str, bool),
     "lost": (str,),
     "identified": (str, str, tuple, str),
+    "circuits": (tuple,),
     "rtt": (str, int),
     "gossip": (str, str, str, bytes),
     "ask": (int, str, str, bytes),

@@ -9,6 +9,7 @@ from node.peer.errors import (
     PeerRefused,
     PeerUnreachable,
     WrongPeerKey,
+    where_it_may_be,
 )
 from node.peer.grants import Grant, GrantVerifier, ReplayCache, make_grant, open_grant
 from node.peer.identity import (
@@ -25,4 +26,5 @@ __all__ = [
     "PeerLimits", "PeerMisbehaved", "PeerPortInUse", "PeerRefused", "PeerServer", "PeerSession",
     "PeerUnreachable", "ReplayCache", "WrongPeerKey", "caller_of", "check_certificate",
     "client_context", "make_grant", "open_grant", "peer_of_certificate", "refusal",
+    "where_it_may_be",
 ]  # fmt: skip

@@ -18,7 +18,13 @@ import aiohttp
 from yarl import URL
 
 from crdt import NetworkId, PeerId, public_key_of
-from node.peer.errors import PeerMisbehaved, PeerRefused, PeerUnreachable, WrongPeerKey
+from node.peer.errors import (
+    PeerMisbehaved,
+    PeerRefused,
+    PeerUnreachable,
+    WrongPeerKey,
+    where_it_may_be,
+)
 from node.peer.grants import HEADER, NONCE_BYTES, make_grant
 from node.peer.identity import NodeKey, PeerEndpoint, check_certificate
 
@@ -169,6 +175,7 @@ class PeerSession:
             raise PeerUnreachable(
                 f"peer {endpoint.peer} at {endpoint.host}:{endpoint.port}: "
                 f"{type(error).__name__}: {error}"[:300]
+                + where_it_may_be(endpoint.host)
             ) from error
         except aiohttp.ClientError as error:
             raise PeerMisbehaved(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from crdt import RemoteFault, WorldFault
 
 
@@ -43,6 +45,20 @@ class PeerUnreachable(WorldFault):
     """A peer's HTTPS port did not answer in time."""
 
     code = "peer-unreachable"
+
+
+def where_it_may_be(host: str) -> str:
+    """Return what is to be said of a host that did not answer, if it is on a private network."""
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return ""
+    if ip.is_global or ip.is_loopback:
+        return ""
+    return (
+        "; a private address: if its node is behind a NAT, no build or call reaches it there, and "
+        "its operator must forward peer.port and set peer.advertise (docs/relay.md)"
+    )
 
 
 class PeerPortInUse(WorldFault):

@@ -52,6 +52,9 @@ class _Listener:
     def peer_connected(self, peer: PeerId) -> None:
         self.seen.peer_connected(peer, "")
 
+    def addresses_changed(self) -> None:
+        return
+
     def peer_lost(self, peer: PeerId) -> None:
         self.seen.peer_lost(peer)
 

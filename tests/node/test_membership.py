@@ -284,6 +284,44 @@ async def test_an_inbound_peer_may_name_only_the_host_it_is_seen_at(tmp_path: Pa
             await a.membership.answer(peer("nobody"), encode_request(NETWORK, []))
 
 
+async def test_a_relay_tells_on_who_is_behind_it_at_its_own_addresses_only(tmp_path: Path) -> None:
+    town = Town()
+    async with (
+        home(town, "relay", "60.1.1.1", tmp_path, relay=True) as relay,
+        home(town, "plain", "60.3.1.1", tmp_path) as plain,
+        home(town, "hidden", "60.2.1.1", tmp_path) as hidden,
+    ):
+        for one in (relay, plain):
+            await hidden.dial(one.address)
+            true = f"{one.address}/p2p-circuit/p2p/{hidden.id}"
+            said = [
+                true,
+                # A victim's host, another relay's name, another peer's address.
+                f"/ip4/99.1.1.1/tcp/4001/p2p/{one.id}/p2p-circuit/p2p/{hidden.id}",
+                f"/ip4/60.1.1.1/tcp/4001/p2p/{peer('x')}/p2p-circuit/p2p/{hidden.id}",
+                f"{one.address}/p2p-circuit/p2p/{peer('y')}",
+            ]
+            await one.membership.answer(hidden.id, encode_request(NETWORK, said))
+            known = {str(it.address) for it in one.membership.known() if it.address.relay}
+            assert known == ({true} if one is relay else set())
+
+
+async def test_a_peer_that_came_through_a_relay_names_no_address_of_anybody(tmp_path: Path) -> None:
+    town = Town()
+    async with (
+        home(town, "a", "60.1.1.1", tmp_path, relay=True) as a,
+        home(town, "b", "60.2.1.1", tmp_path) as b,
+    ):
+        at = f"/ip4/60.9.1.1/tcp/4001/p2p/{peer('r')}/p2p-circuit"
+        a.link(b, at, "in")
+        b.link(a, at, "out")
+        said = [f"{at}/p2p/{b.id}", b.address]
+        await a.membership.answer(b.id, encode_request(NETWORK, said))
+        assert not [it for it in a.membership.known() if it.address.peer == b.id]
+        standing = a.membership.standing(a.links[b.id])
+        assert (standing.group, standing.found) == ("p2p-circuit", "inbound")
+
+
 async def test_a_peer_is_told_of_those_met_not_of_itself_and_the_same_for_a_while(
     tmp_path: Path,
 ) -> None:

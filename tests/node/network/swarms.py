@@ -41,6 +41,9 @@ class Recorder:
         self.connected.add(peer)
         self._changed.set()
 
+    def addresses_changed(self) -> None:
+        self._changed.set()
+
     def peer_lost(self, peer: PeerId) -> None:
         self.connected.remove(peer)
         self.lost.append(peer)

@@ -119,3 +119,17 @@ def test_whoever_comes_and_goes_no_bound_is_passed(steps: list[tuple[int, str]])
     for place in inside:
         doors.leave(place)
     assert sum(doors.enter(f"9.{n}.1.1", 7) is not None for n in range(9)) == 6
+
+
+def test_those_behind_relays_share_a_group_and_send_nobody_away() -> None:
+    doors = Doors(OPEN, count_max=4, group_count_max=2)
+    first, second = doors.enter_relayed(), doors.enter_relayed()
+    assert first is not None
+    assert second is not None
+    assert doors.enter_relayed() is None
+    direct = [doors.enter("8.8.4.4", 1), doors.enter("9.9.4.4", 1)]
+    assert None not in direct
+    assert doors.who_makes_room("7.7.4.4", 1) is direct[0], "a newcomer's socket, and no circuit"
+    doors.leave(first)
+    assert doors.enter_relayed() is not None
+    assert doors.enter_relayed() is None

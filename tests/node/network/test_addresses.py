@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 
 from node.network import BadAddress
 from node.network.addresses import (
+    RELAYED,
     Scope,
     group_of,
     host_and_port,
     informant_of,
     parse_address,
     plain_host,
+    relayed_address,
     scope_of,
 )
 from tests.node.network.books import peer
 
-P = peer("p")
+P, R = peer("p"), peer("r")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,7 @@ P = peer("p")
         (f"/ip6/2600:0:0:1:0:0:0:5/tcp/1/p2p/{P}", f"/ip6/2600:0:0:1::5/tcp/1/p2p/{P}"),
         (f"/dns4/Node.Example.org/tcp/65535/p2p/{P}", f"/dns4/node.example.org/tcp/65535/p2p/{P}"),
         (f"/dns/a/tcp/9/p2p/{P}", None),
+        (f"/ip4/8.8.4.4/tcp/4001/p2p/{R}/p2p-circuit/p2p/{P}", None),
     ],
 )
 def test_an_address_is_taken_in_one_spelling(text: str, spelt: str | None) -> None:
@@ -41,6 +44,12 @@ def test_an_address_is_taken_in_one_spelling(text: str, spelt: str | None) -> No
         "",
         f"/ip4/8.8.4.4/tcp/4001/p2p/{P}/",
         f"/ip4/8.8.4.4/tcp/4001/p2p/{P}/p2p-circuit",
+        f"/ip4/8.8.4.4/tcp/4001/p2p/{P}/p2p-circuit/p2p/{P}",
+        f"/ip4/8.8.4.4/tcp/4001/p2p/{R}/p2p-circuit/p2p/{R}/p2p-circuit/p2p/{P}",
+        f"/ip4/8.8.4.4/tcp/4001/p2p-circuit/p2p/{P}",
+        f"/p2p/{R}/p2p-circuit/p2p/{P}",
+        f"/dns/a.example/tcp/4001/p2p/{R}/p2p-circuit/p2p/{P}",
+        f"/ip4/8.8.4.4/tcp/4001/p2p/{R}/p2p-circuit/ip4/8.8.4.4/tcp/4001/p2p/{P}",
         f"/ip4/8.8.4.4/udp/4001/p2p/{P}",
         f"/ip4/8.8.4.4/tcp/0/p2p/{P}",
         f"/ip4/8.8.4.4/tcp/04001/p2p/{P}",
@@ -113,3 +122,14 @@ def test_what_a_socket_says_is_spelt_as_in_addresses() -> None:
     assert plain_host("fe80::1%eth0") == "fe80::1"
     assert host_and_port("/ip4/8.8.4.4/tcp/4001") == ("8.8.4.4", 4001)
     assert host_and_port("") == host_and_port("/ip4/8.8.4.4") == ("", 0)
+
+
+def test_whoever_is_behind_a_relay_is_of_one_group_and_one_informant() -> None:
+    at = f"/ip4/8.8.4.4/tcp/4001/p2p/{R}/p2p-circuit"
+    behind = parse_address(f"{at}/p2p/{P}")
+    assert (behind.peer, behind.relay, behind.host) == (P, R, "8.8.4.4")
+    assert host_and_port(at) == (RELAYED, 0)
+    assert behind.group == behind.seen_host == informant_of(RELAYED, P) == RELAYED
+    assert group_of("8.8.4.4", 4001) != behind.group
+    assert scope_of(RELAYED) is Scope.PUBLIC, "it may be anywhere: told nothing of a LAN"
+    assert relayed_address("/ip4/8.8.4.4/tcp/4001", R, P) == str(behind)

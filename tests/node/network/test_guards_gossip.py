@@ -258,3 +258,27 @@ def test_numbers_of_a_restarted_node_are_new() -> None:
 
     assert repeated(bare_pubsub) > 90, "the fault is gone"
     assert repeated(Judge().pubsub) == 0
+
+
+def test_a_broken_stream_of_ours_makes_us_forget_no_topics_of_a_peer_that_stays() -> None:
+    async def remembers(pubsub: Any, host: Any) -> bool:
+        other, theirs = guarded("other"), Judge()
+        their_pubsub = theirs.pubsub(other)
+        async with gossiping(host, pubsub), gossiping(other, their_pubsub) as there:
+            await host.connect(there)
+            peer = there.peer_id
+            await until(lambda: peer in pubsub.peer_topics.get(TOPIC, ()) and peer in pubsub.peers)
+            first = pubsub.peers[peer]
+            await first.reset()
+            for number in range(2):  # the first finds it broken
+                await pubsub.publish(TOPIC, f"{number}".encode())
+                await until(lambda: pubsub.peers.get(peer) not in (None, first))
+            return peer in pubsub.peer_topics.get(TOPIC, ())
+
+    async def main() -> None:
+        host = bare("host")
+        assert not await remembers(bare_pubsub(host), host), "the fault is gone"
+        host = guarded("host")
+        assert await remembers(Judge().pubsub(host), host)
+
+    run(main)

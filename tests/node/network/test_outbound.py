@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from node.network.outbound import (
     group_max,
     informant_max,
 )
-from tests.node.network.books import NOW_S, a_book, address, dice, public
+from tests.node.network.books import NOW_S, a_book, address, dice, peer, public
 
 
 def outbound_of(book: AddressBook, *, count: int = 8, bootstrap: set[PeerId] | None = None):
@@ -247,3 +248,31 @@ def test_a_node_that_wants_no_connections_of_its_own_makes_none() -> None:
     book, rng = a_book(), dice()
     book.hear(public(1), "exchange", "i", NOW_S, rng)
     assert outbound_of(book, count=0).next_dial([], NOW_S, rng) is None
+
+
+def behind(relay: PeerAddress, name: str) -> PeerAddress:
+    return replace(relay, peer=peer(name), relay=relay.peer)
+
+
+def test_a_peer_behind_a_relay_is_dialled_only_while_the_relay_is_connected_anyway() -> None:
+    rng, book, relay = dice(), a_book(), public(1)
+    book.hear(behind(relay, "hidden"), "exchange", "x", NOW_S, rng)
+    outbound = outbound_of(book)
+    assert outbound.next_dial([], NOW_S, rng) is None
+    assert outbound.next_dial([public(2).peer], NOW_S, rng) is None
+    assert outbound.next_dial([relay.peer], NOW_S, rng) == behind(relay, "hidden")
+
+
+def test_all_peers_behind_all_relays_get_the_share_of_one_group() -> None:
+    rng, book = dice(), a_book()
+    relays = [public(number) for number in range(20)]
+    for number, relay in enumerate(relays):
+        book.hear(behind(relay, f"hidden {number}"), "exchange", f"x {number}", NOW_S, rng)
+    for count in (8, 16):
+        outbound = outbound_of(book, count=count)
+        connected = [relay.peer for relay in relays]
+        got = 0
+        while (one := outbound.next_dial(connected, NOW_S, rng)) is not None:
+            outbound.connected(one, one.group, NOW_S)
+            got += 1
+        assert got == group_max(count)

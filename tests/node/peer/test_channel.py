@@ -25,6 +25,7 @@ from node.peer import (
     caller_of,
     client_context,
     make_grant,
+    where_it_may_be,
 )
 from node.peer.grants import HEADER
 
@@ -214,6 +215,13 @@ async def test_nobody_there_is_unreachable(session: PeerSession, served: Served)
     with pytest.raises(PeerUnreachable, match=str(endpoint.port)):
         async with session.get(endpoint, "/peer/v1/echo"):
             pass
+
+
+def test_what_is_said_of_a_host_that_does_not_answer_names_the_nat_only_where_one_may_be() -> None:
+    assert "behind a NAT" in where_it_may_be("192.168.7.2")
+    assert "peer.advertise" in where_it_may_be("fd00::1")
+    for host in ("8.8.4.4", "127.0.0.1", "node.example.org"):
+        assert where_it_may_be(host) == ""
 
 
 async def test_a_taken_port_names_the_setting(served: Served) -> None:
