@@ -1,8 +1,9 @@
 """Run one benchmark, or all of them: `python -m bench NAME [--json] [--KEY VALUE ...]`.
 
 Each benchmark is a module `bench/NAME.py` with `run(**options) -> dict` of figures. Results go to
-`bench/results/NAME.json` with the machine they were measured on. Nothing here is asserted: a
-figure that is worse than the last one is recorded as it is.
+`bench/results/NAME.json` with the machine they were measured on, under the name that the figures
+give themselves where options make another benchmark of it. Nothing here is asserted: a figure that
+is worse than the last one is recorded as it is.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import structlog
 from rich.console import Console
 
 NAMES = (
-    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "relay", "fetch",
-    "hostile",
+    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "swarm", "idle",
+    "relay", "fetch", "hostile",
 )  # fmt: skip
+ALL = {**{name: (name,) for name in NAMES}, "live-10": ("live", "--nodes", "10")}
+"""What `all` runs, by the name of its result."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,10 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     quiet_logs()
     failed: list[str] = []
-    for name in NAMES if known.name == "all" else (known.name,):
-        console.print(f"[bold]{name}[/] ...")
+    chosen = list(ALL.values()) if known.name == "all" else [(known.name,)]
+    for name, *words in chosen:
+        console.print(f"[bold]{' '.join((name, *words))}[/] ...")
         try:
-            figures = measure(name, options_of(name, rest))
+            figures = measure(name, options_of(name, [*words, *rest]))
         except Exception as error:  # one broken benchmark must not hide the others
             if known.name != "all":
                 raise
@@ -52,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         if not known.no_record:
             RESULTS.mkdir(exist_ok=True)
-            (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+            (RESULTS / f"{figures['name']}.json").write_text(json.dumps(figures, indent=2) + "\n")
         if known.json:
             sys.stdout.write(json.dumps(figures) + "\n")
         else:

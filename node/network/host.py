@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import trio
@@ -48,6 +48,9 @@ DIAL_TIMEOUT_S = 15.0
 DIAL_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Between attempts at a bootstrap peer. The first two make a restarted one found in 1.5 s."""
 PING_FAILURES_MAX = 2
+FAR_PING_EVERY = 10
+"""Every so many pings is one of the ping protocol, whose answer cannot be given before it is asked
+for: it tells how far away a peer is. The others are ping frames, a tenth of the work."""
 PEERSTORE_CLEANUP_S = 60
 
 
@@ -114,6 +117,7 @@ class GuardedHost:
         self._known: set[ID] = set()
         self._failed_pings: dict[ID, int] = {}
         self._pinging: set[ID] = set()
+        self._ping_counts: dict[ID, int] = {}
         self._closing: set[ID] = set()
         self._nursery: trio.Nursery | None = None
 
@@ -285,6 +289,18 @@ class GuardedHost:
         self._pinging.discard(peer)
 
     async def _ping(self, peer: ID, done: trio.Event) -> None:
+        count = self._ping_counts.get(peer, 0)
+        if peer in self._known:
+            self._ping_counts[peer] = count + 1
+        if count % FAR_PING_EVERY == 0:
+            await self._ping_on_stream(peer, done)
+            return
+        connections = self._host.get_network().get_connections(peer)
+        with trio.move_on_after(self._settings.ping_timeout_s), suppress(Exception):
+            await connections[0].muxed_conn.ping()
+            done.set()
+
+    async def _ping_on_stream(self, peer: ID, done: trio.Event) -> None:
         nonce = secrets.token_bytes(32)
         try:
             stream = await self._host.new_stream(peer, [PING])
@@ -315,6 +331,7 @@ class GuardedHost:
         if peer in self._known:
             self._known.discard(peer)
             self._failed_pings.pop(peer, None)
+            self._ping_counts.pop(peer, None)
             self._requester.forget(peer)
             self._node.lost(str(peer))
 
