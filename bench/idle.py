@@ -24,7 +24,7 @@ import psutil
 from node.config import Settings
 from tests.e2e.crash_nodes import Member, member
 
-CONNECTED_S_MAX = 60.0
+CONNECTED_S_MAX = 120.0
 SETTLE_S = 20.0
 """After the last connection: what follows a start (identify, catch-up, first adverts) is over."""
 
@@ -39,7 +39,7 @@ def run(peers: int = 10, seconds: int = 60) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         rng = random.Random()
         nodes = [member(f"node-{k}", Path(scratch) / f"{k}", rng) for k in range(peers + 1)]
-        stack.callback(lambda: [one.node.kill() for one in nodes if one.process])
+        stack.callback(_end, nodes)
         _start(nodes)
         time.sleep(SETTLE_S)
         ports = [one.p2p_port for one in nodes]
@@ -74,6 +74,7 @@ def _start(nodes: Sequence[Member]) -> None:
     for one in nodes:
         one.flags = ["p2p.outbound_count=0", f"storage.sync_interval_s={SYNC_INTERVAL_S}"]
         one.bootstrap = ",".join(addresses)
+        one.ready_s_max = CONNECTED_S_MAX
         one.await_ready(one.spawn())
         assert one.identity is not None
         addresses.append(f"/ip4/127.0.0.1/tcp/{one.p2p_port}/p2p/{one.identity[0]}")
@@ -82,6 +83,12 @@ def _start(nodes: Sequence[Member]) -> None:
         if time.monotonic() > until_s:
             raise RuntimeError(f"not everybody is connected after {CONNECTED_S_MAX} s")
         time.sleep(0.2)
+
+
+def _end(nodes: Sequence[Member]) -> None:
+    for one in nodes:
+        if one.process is not None:
+            one.process.kill()
 
 
 def _cpu_s(one: Member) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def economise() -> None:
     # Waste: every RPC carries the sender's signed addresses, and each one is verified, parsed and
     # stored again, control messages twice. Nobody here reads them: addresses come from our own
     # exchange, and what is dialled is ours to choose.
-    gossipsub.env_to_send_in_RPC = _no_record  # type: ignore[attr-defined]
+    gossipsub.env_to_send_in_RPC = _no_record  # type: ignore[attr-defined, assignment]
     for module in (gossipsub, pubsub):
         module.maybe_consume_signed_record = _not_consumed  # type: ignore[attr-defined]
     yamux.YamuxStream = LazyYamuxStream  # type: ignore[misc]
