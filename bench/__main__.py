@@ -76,6 +76,7 @@ def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return a benchmark's figures together with where and when they were measured."""
     module = importlib.import_module(f"bench.{name}")
     started = time.time()  # noqa: TID251 - a benchmark says when it ran
+    load_before = os.getloadavg()[0]
     figures: dict[str, Any] = module.run(**options)
     return {
         "name": name,
@@ -87,6 +88,7 @@ def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
             "processor": processor(),
             "python": platform.python_version(),
             "kernel": platform.release(),
+            "load_before": round(load_before, 1),
         },
     }
 
