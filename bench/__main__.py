@@ -1,8 +1,9 @@
 """Run one benchmark, or all of them: `python -m bench NAME [--json] [--KEY VALUE ...]`.
 
 Each benchmark is a module `bench/NAME.py` with `run(**options) -> dict` of figures. Results go to
-`bench/results/NAME.json` with the machine they were measured on. Nothing here is asserted: a
-figure that is worse than the last one is recorded as it is.
+`bench/results/NAME.json` with the machine they were measured on, under the name that the figures
+give themselves where options make another benchmark of it. Nothing here is asserted: a figure that
+is worse than the last one is recorded as it is.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from rich.markup import escape
 from bench.npm import NpmFault
 
 NAMES = (
-    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "fair", "relay",
-    "fetch", "hostile",
+    "ingest", "put", "card", "resolve", "diff", "join", "reconnect", "live", "swarm", "idle",
+    "fair", "relay", "fetch", "hostile",
 )  # fmt: skip
+ALL = {**{name: (name,) for name in NAMES}, "live-10": ("live", "--nodes", "10")}
+"""What `all` runs, by the name of its result."""
 ALONE = ("sync-peers",)
 """Not among `all`: they install other people's programs, and take minutes."""
 RESULTS = Path(__file__).parent / "results"
@@ -46,10 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     quiet_logs()
     failed: list[str] = []
-    for name in NAMES if known.name == "all" else (known.name,):
-        console.print(f"[bold]{name}[/] ...")
+    chosen = list(ALL.values()) if known.name == "all" else [(known.name,)]
+    for name, *words in chosen:
+        console.print(f"[bold]{' '.join((name, *words))}[/] ...")
         try:
-            figures = measure(name, options_of(name, rest))
+            figures = measure(name, options_of(name, [*words, *rest]))
         except NpmFault as fault:
             console.print(f"[red]{name}:[/] {escape(str(fault))}")
             failed.append(name)
@@ -62,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         if not known.no_record:
             RESULTS.mkdir(exist_ok=True)
-            (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+            (RESULTS / f"{figures['name']}.json").write_text(json.dumps(figures, indent=2) + "\n")
         if known.json:
             sys.stdout.write(json.dumps(figures) + "\n")
         else:
@@ -82,6 +86,7 @@ def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return a benchmark's figures together with where and when they were measured."""
     module = _module(name)
     started = time.time()  # noqa: TID251 - a benchmark says when it ran
+    load_before = os.getloadavg()[0]
     figures: dict[str, Any] = module.run(**options)
     return {
         "name": name,
@@ -93,6 +98,7 @@ def measure(name: str, options: dict[str, Any]) -> dict[str, Any]:
             "processor": processor(),
             "python": platform.python_version(),
             "kernel": platform.release(),
+            "load_before": round(load_before, 1),
         },
     }
 

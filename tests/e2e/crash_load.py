@@ -167,12 +167,18 @@ class NotingClient(Client):
 class LoadWriter(threading.Thread):
     """One creator who writes as fast as the node answers, until told to stop or the node is gone.
 
+    Args:
+        pause_s_max: Between two writes, drawn; longer for a creator who leaves others room.
+
     Attributes:
         lost: How the node went away, if it did.
     """
 
-    def __init__(self, url: str, who: Writer, seed: int, notes: Notes) -> None:
+    def __init__(
+        self, url: str, who: Writer, seed: int, notes: Notes, *, pause_s_max: float = PAUSE_S_MAX
+    ) -> None:
         super().__init__(daemon=True)
+        self._pause_s_max = pause_s_max
         self.url = url
         self.stop = threading.Event()
         self.lost: Exception | None = None
@@ -189,7 +195,7 @@ class LoadWriter(threading.Thread):
             with self._client:
                 while not self.stop.is_set():
                     self._step()
-                    self.stop.wait(self._rng.uniform(0, PAUSE_S_MAX))
+                    self.stop.wait(self._rng.uniform(0, self._pause_s_max))
         except (NodeUnreachable, ConnectionCut, BadAnswer) as error:
             self.lost = error
         except Exception as error:

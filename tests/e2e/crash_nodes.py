@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.node.processes import NodeProcess
+from tests.node.processes import READY_S, NodeProcess
 
 PORTS = range(20_000, 32_000)
 """Below the ports that systems lend to connections: another process would take a killed node's."""
@@ -56,6 +56,7 @@ class Member:
     process: NodeProcess | None = None
     identity: tuple[str, str] | None = None
     start_s: list[float] = field(default_factory=list)
+    ready_s_max: float = READY_S
 
     @property
     def url(self) -> str:
@@ -82,7 +83,7 @@ class Member:
 
     def await_ready(self, spawned_s: float) -> None:
         """Wait until the node is ready, and check that it is the one it has always been."""
-        self.node.ready()
+        self.node.ready(timeout_s=self.ready_s_max)
         self.start_s.append(time.monotonic() - spawned_s)
         _status, said = self.node.ask("GET", "/v1/node")
         identity = (said["peer_id"], said["operator_account"])

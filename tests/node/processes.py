@@ -75,16 +75,16 @@ class NodeProcess:
         self.process.stderr.close()
         return status, self.lines
 
-    def ready(self) -> NodeProcess:
+    def ready(self, *, timeout_s: float = READY_S) -> NodeProcess:
         """Wait until the node says it is ready."""
-        until = time.monotonic() + READY_S
+        until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             assert self.process.poll() is None, self.lines
             with contextlib.suppress(urllib.error.URLError, OSError):
                 if self.ask("GET", "/readyz")[0] == 200:
                     return self
             time.sleep(0.05)  # another process: there is no event to wait for
-        raise AssertionError(f"not ready in {READY_S} s: {self.lines}")
+        raise AssertionError(f"not ready in {timeout_s} s: {self.lines}")
 
     def ask(self, method: str, path: str, value: Any = None) -> tuple[int, Any]:
         """Return the status and JSON of an answer."""
