@@ -54,7 +54,7 @@ from node.builds import Builds, BuildStore
 from node.catalogue import Catalogue
 from node.checkup import Checkup
 from node.collector import settle_collector
-from node.config import Loaded, NodeSection, P2pSection, Settings, scope_of
+from node.config import Loaded, NodeSection, Settings, scope_of
 from node.driver import Driver, compare_protocol, ops_topic, sync_protocol
 from node.gateway import CatalogueModels, Consumer, EngineUpstream, Provider
 from node.identity import Identity, load_identity, lock_folder
@@ -236,7 +236,7 @@ class Node:
                 inbound_group_count_max=settings.p2p.inbound_group_count_max,
                 allow=settings.p2p.allow,
                 deny=settings.p2p.deny,
-                relay=_relay_limits(settings.p2p),
+                relay=_relay_limits(settings),
                 reserve=settings.p2p.reserve,
             ),
             _Handlers(self),
@@ -552,13 +552,13 @@ class Node:
         return [found] if found is not None else []
 
 
-def _relay_limits(p2p: P2pSection) -> RelayLimits | None:
-    if not p2p.relay:
+def _relay_limits(settings: Settings) -> RelayLimits | None:
+    if not settings.p2p.relay:
         return None
     return RelayLimits(
-        reservation_count_max=p2p.relay_reservation_count_max,
-        circuit_count_max=p2p.relay_circuit_count_max,
-        bytes_s=p2p.relay_kib_s * 1024,
+        reservation_count_max=settings.p2p.relay_reservation_count_max,
+        circuit_count_max=settings.p2p.relay_circuit_count_max,
+        bytes_s=settings.p2p.relay_kib_s * 1024,
     )
 
 
