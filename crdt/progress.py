@@ -134,6 +134,7 @@ class PeerProgress:
         scope: What it holds, as it says; None: it has not said.
         heeds: Whether it leaves out what we do not want; None: it has not been told.
         compares: It speaks the protocol of comparison, as far as we know.
+        is_familiar: Its last page brought nothing new, so ids cost least: we have what it gives.
         unread: Its store is new to us: no cursor of ours is of its epoch.
         patient_until_ms: Until when it may wait, unread, for another comparison to end.
         compare_due_ms: When it is compared with next, once it has been read.
@@ -165,6 +166,7 @@ class PeerProgress:
     scope: Scope | None = None
     heeds: bool | None = None
     compares: bool = True
+    is_familiar: bool = False
     unread: bool = False
     patient_until_ms: int = 0
     compare_due_ms: int = 0

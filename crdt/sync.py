@@ -284,10 +284,11 @@ class SyncMachine:
             if peer.unread and now_ms < peer.patient_until_ms:
                 return self._rest(peer, now_ms, self._limits.idle_page_ms)
             # Who keeps us waiting for its answers keeps nobody else from being read.
-        if not is_fresh and self._bulk not in {None, peer.id}:
+        in_bulk = not (is_fresh or peer.is_familiar)
+        if in_bulk and self._bulk not in {None, peer.id}:
             return self._rest(peer, now_ms, self._bulk_until_ms - now_ms)
         peer.unread = False
-        if not is_fresh:
+        if in_bulk:
             peer.page_new = peer.page_new and peer.phase is Phase.ITEMS
             peer.phase = Phase.ITEMS
             if self._bulk is None:
@@ -553,12 +554,13 @@ class SyncMachine:
     def _next_page(
         self, peer: PeerProgress, now_ms: int, *, done: bool, is_new: bool
     ) -> list[Effect]:
-        peer.failures = 0
+        peer.failures, peer.is_familiar = 0, not (done or is_new)
         if not done and is_new:
             return self._catch_up(peer, now_ms)
         if not done:
             # Nothing of it was new: no hurry, and a peer that invents pages gets nowhere fast.
-            return self._rest(peer, now_ms, self._limits.idle_page_ms)
+            effects = self._rest(peer, now_ms, self._limits.idle_page_ms)
+            return effects + self._end_bulk(peer.id, now_ms)
         peer.synced = True
         peer.heeds = peer.heeds or None  # who did not answer is told again, with the next page
         if self._partial.is_held_by(self._holds(peer)):

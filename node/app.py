@@ -172,6 +172,7 @@ class Node:
         self.identity = await unlocking
         self.key = NodeKey(self.identity.seed)
         self.admitting = Admitting(settings, chosen, self.identity, self._admitted)
+        self._build_network()
         self._build_log()
         self._build_models()
         self._build_money()
@@ -221,8 +222,8 @@ class Node:
         self.access = Access(self.settings.node.data_dir / "access.sqlite3")
         self._stack.callback(self.access.close)
 
-    def _build_log(self) -> None:
-        """Make the replicated log: network, replica, driver, catalogue."""
+    def _build_network(self) -> None:
+        """Make what finds peers, chooses them and talks to them."""
         settings = self.settings
         self.network = NetworkClient(
             NetworkSettings(
@@ -269,6 +270,10 @@ class Node:
             port=lambda: listening_port(self.network.addresses),
             rng=random.SystemRandom(),
         )
+
+    def _build_log(self) -> None:
+        """Make the replicated log: replica, driver, catalogue."""
+        settings = self.settings
         replica = Replica(
             self.network_id,
             self.storage,

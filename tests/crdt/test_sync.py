@@ -625,3 +625,16 @@ def test_a_request_of_a_later_version_gets_no_answer_and_no_blame() -> None:
     malformed = encode(["after", 0, NETWORK, b"", 0, 0, "more"])
     effects = [e for token in range(20) for e in bench(RequestReceived(PEER, token, malformed))]
     assert any(isinstance(effect, DropPeer) for effect in effects)
+
+
+def test_who_gives_what_we_have_is_asked_for_ids_until_one_is_new() -> None:
+    """Whoever has just read all of us would send all of it back, item by item."""
+    bench = Bench()
+    bench(LocalItems(1, (ANN.genesis, ANN.put())))
+    first = bench.connect()
+    second = only(bench(RequestFailed(PEER, first.request, "unspoken", unspoken=True)), SendRequest)
+    assert asked(second) == CatchUp(b"", 0, CatchUpMode.ITEMS)
+    bench.answer(second, page(ANN.genesis, done=False))
+    bench.now_ms += 60_000
+    third = only(bench(Heartbeat()), SendRequest)
+    assert asked(third) == CatchUp(EPOCH, 1, CatchUpMode.IDS)

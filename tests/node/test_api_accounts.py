@@ -245,4 +245,4 @@ def test_nobody_gets_more_than_the_burst_and_the_rate(
 
 def test_a_status_has_the_name_that_the_documents_give() -> None:
     names = {one.value for one in Status}
-    assert names == {"new", "known", "pending", "rejected", "declined"}
+    assert names == {"new", "known", "pending", "rejected", "declined", "over-quota"}

@@ -64,7 +64,7 @@ class BusySwarm(Swarm):
         node.seen.add(sha3(raw))
         if check_gossip(raw, NETWORK) is not Verdict.ACCEPT:
             return
-        self._forward(node, author=author, raw=raw)
+        self._forward(node, author=author, via=forwarder.name, raw=raw)
         inbox = self.inboxes[node.name]
         inbox.put(GossipReceived(author, forwarder.name, raw), node.clock.at(self.now_ms))
 

@@ -15,7 +15,7 @@ from typing import Any
 import crdt.framing
 import crdt.replica
 import crdt.sync
-from crdt import Commit, LogPage, Operation, RecordId, check_gossip
+from crdt import Commit, LogPage, Operation, RecordId, Scope, check_gossip
 from crdt.items import ItemKind
 from node.network import addresses, exchange
 from node.storage.memory import MemoryDisk
@@ -32,8 +32,9 @@ class LightStorage(SimStorage):
         for operation in disk.operations.values():
             self._by_record.setdefault(operation.record, []).append(operation)
 
-    def items_after(self, n: int, *, bytes_max: int) -> LogPage:
+    def items_after(self, n: int, *, bytes_max: int, scope: Scope | None = None) -> LogPage:
         """Return whole items that arrived after `n`: at least one if there is one."""
+        assert scope is None or scope.is_all, "here everybody wants everything"
         items, ids, raws, size, next_n = self.disk.items, [], [], 0, n
         for number in range(n + 1, self.disk.last_n + 1):
             item = items.get(number)
@@ -46,8 +47,9 @@ class LightStorage(SimStorage):
             next_n = number
         return LogPage(tuple(ids), tuple(raws), next_n, next_n >= self.disk.last_n)
 
-    def ids_after(self, n: int, *, count_max: int) -> LogPage:
+    def ids_after(self, n: int, *, count_max: int, scope: Scope | None = None) -> LogPage:
         """Return only the ids of what arrived after `n`."""
+        assert scope is None or scope.is_all, "here everybody wants everything"
         items, ids, next_n = self.disk.items, [], n
         for number in range(n + 1, self.disk.last_n + 1):
             if len(ids) == count_max:
