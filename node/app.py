@@ -250,6 +250,7 @@ class Node:
             path=settings.node.data_dir / PEERS_FILE,
             settings=MembershipSettings(
                 outbound_count=settings.p2p.outbound_count,
+                inbound_count=settings.p2p.peer_count_max - settings.p2p.outbound_count,
                 bootstrap=settings.p2p.bootstrap,
                 allow=settings.p2p.allow,
                 deny=settings.p2p.deny,

@@ -63,6 +63,10 @@ LAN_INFORMANT = "lan"
 PROBED_BYTES_MAX = 256
 """The answer to a probe: one id in a frame."""
 SAVE_PAUSE_S = 10.0
+VISIT_S = 60.0
+"""How long one stays for whom no lasting place is free: it is told of others in the first second,
+has read the log, or reads on elsewhere. Else those who came first would keep all newcomers out for
+as long as they stay: of 300 simulated nodes with 3 bootstrap peers, 202."""
 TOLD_OWN_COUNT_MAX = 2
 """Addresses of its own that an inbound peer gets into the book."""
 
@@ -108,9 +112,14 @@ class MembershipTransport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MembershipSettings:
-    """What the operator decides; lists as in `p2p.*`."""
+    """What the operator decides; lists as in `p2p.*`.
+
+    Attributes:
+        inbound_count: Peers that called here and may stay; those beyond are visitors.
+    """
 
     outbound_count: int = 8
+    inbound_count: int = 56
     bootstrap: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -164,6 +173,9 @@ class Membership:
             may=self._rules.may_stay,
         )
         self._is_relay, self._own = settings.relay, own
+        self._inbound_count = settings.inbound_count
+        self._came_s: dict[PeerId, float] = {}
+        """When each peer that is here by its own wish came, the first one first."""
         self._answered: dict[PeerId, tuple[float, bytes]] = {}
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -205,11 +217,14 @@ class Membership:
             address = self._address_of(peer, host, port)
             self._outbound.connected(address, group_of(host, port), self._now_s())
             self._spawn(self._ask(peer))
+        elif one is not None:
+            self._came_s[peer] = self._now_s()
         self._changed.set()
 
     def peer_lost(self, peer: PeerId) -> None:
         """Take note of a peer that is gone."""
         self._answered.pop(peer, None)
+        self._came_s.pop(peer, None)
         self._outbound.lost(peer, self._now_s(), self._rng)
         self._changed.set()
 
@@ -296,6 +311,7 @@ class Membership:
             if self._transport.is_up:
                 self._dial_due(now_s)
                 self._ask_due(now_s)
+                self._end_visits(now_s)
             if self._book.version != self._saved_version and now_s - self._saved_s > SAVE_PAUSE_S:
                 await self._save()
             hungry = self._outbound.missing_count > 0
@@ -335,6 +351,13 @@ class Membership:
         if proven and not 0 <= now_s - self._asked_s < pause_s:
             self._asked_s = now_s
             self._spawn(self._ask(self._rng.choice(proven)))
+
+    def _end_visits(self, now_s: float) -> None:
+        """Drop the latest of too many, so that somebody else can come in."""
+        for peer, came_s in list(self._came_s.items())[self._inbound_count :]:
+            if now_s - came_s > VISIT_S:
+                self._came_s[peer] = now_s  # not once more while it is being dropped
+                self._spawn(self._drop(peer, "no lasting place is free; it was told of others"))
 
     async def _ask(self, peer: PeerId) -> None:
         """Ask a peer that we dialled for others. One that has no log either is dropped."""
@@ -389,8 +412,11 @@ class Membership:
     async def _part_with(self, link: Link) -> None:
         """Drop a peer that we chose and that does not take part; named ones are kept."""
         if self._outbound.link(link.address.peer) is link and link.informant is not None:
-            with contextlib.suppress(HansaError):
-                await self._transport.drop(link.address.peer, "it does not take part")
+            await self._drop(link.address.peer, "it does not take part")
+
+    async def _drop(self, peer: PeerId, reason: str) -> None:
+        with contextlib.suppress(HansaError):
+            await self._transport.drop(peer, reason)
 
     # -- the book
 

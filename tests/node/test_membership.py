@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from crdt import MalformedBytes, PeerId, decode, encode
-from node.membership import ANSWER_PAUSE_S, Membership, MembershipSettings
+from node.membership import ANSWER_PAUSE_S, VISIT_S, Membership, MembershipSettings
 from node.network import (
     BadAddress,
     ConnectedPeer,
@@ -410,3 +410,26 @@ async def test_whoever_floods_the_lan_gets_its_share_of_outbound_connections_and
         assert not [one for one in n.membership.known() if one.address.host == "8.8.0.1"]
         told = [one for one in n.membership.known() if one.found == "lan"]
         assert len(told) == 12
+
+
+async def test_who_came_when_all_lasting_places_were_taken_goes_after_a_while(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with (
+        home(town, "a", HOSTS["a"], tmp_path, inbound_count=1) as a,
+        home(town, "b", HOSTS["b"], tmp_path, a.address, outbound_count=1) as b,
+        home(town, "c", HOSTS["c"], tmp_path, a.address, outbound_count=1) as c,
+    ):
+        await a.until_linked("b", "c")
+        await turns()
+        assert len(a.links) == 2, "a visitor may stay for a while"
+        town.now_s += VISIT_S + 1
+        async with home(town, "n", HOSTS["n"], tmp_path, a.address, outbound_count=1) as n:
+            await a.until(lambda: c.id not in a.links)
+            assert {b.id, n.id} <= set(a.links), "the first stays, and so does who has just come"
+            b.part(a)
+            town.now_s += VISIT_S + 1
+            a.membership.addresses_changed()
+            await turns()
+            assert n.id in a.links, "a place was free, and has become its own"
