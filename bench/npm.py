@@ -34,14 +34,16 @@ def install(source: Path) -> Path:
         if shutil.which(program) is None:
             folder = f"{source.parent.name}/{source.name}"
             raise NpmFault(f"{program} is not found; install Node.js and npm, which {folder} needs")
-    lock = (source / "package-lock.json").read_bytes()
-    target = Path(
-        platformdirs.user_cache_dir("hansa-tests"), "js", hashlib.sha256(lock).hexdigest()
-    )
+    target = _target(source)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         _install_into(source, target)
     return target
+
+
+def is_installed(source: Path) -> bool:
+    """Whether `install` has been there."""
+    return _target(source).exists()
 
 
 def program(folder: Path, source: Path, name: str, *, beside: Sequence[str] = ()) -> Path:
@@ -65,6 +67,11 @@ def version(folder: Path, package: str) -> str:
     """Return the version of a package that was installed."""
     manifest = json.loads((folder / "node_modules" / package / "package.json").read_text())
     return str(manifest["version"])
+
+
+def _target(source: Path) -> Path:
+    lock = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()
+    return Path(platformdirs.user_cache_dir("hansa-tests"), "js", lock)
 
 
 def _install_into(source: Path, target: Path) -> None:

@@ -70,6 +70,12 @@ HYPERBEE_TOLD = {
 }
 
 
+def hansa() -> System:
+    """Return what needs no npm."""
+    versions = {one: importlib.metadata.version(one) for one in ("hansa", "libp2p")}
+    return System("hansa", versions, (sys.executable, "-m", "bench.contestant"), HANSA_TOLD)
+
+
 def systems() -> list[System]:
     """Return all of them, what npm has to install being installed.
 
@@ -85,9 +91,8 @@ def systems() -> list[System]:
     def versions(*packages: str) -> dict[str, str]:
         return {one: npm.version(folder, one) for one in packages}
 
-    hansa = {one: importlib.metadata.version(one) for one in ("hansa", "libp2p")}
     return [
-        System("hansa", hansa, (sys.executable, "-m", "bench.contestant"), HANSA_TOLD),
+        hansa(),
         System(
             "orbitdb",
             versions("@orbitdb/core", "helia", "libp2p", "blockstore-level"),

@@ -1,17 +1,22 @@
-"""The comparison with OrbitDB and Hyperbee, in small: real processes and transports."""
+"""The comparison with OrbitDB and Hyperbee, in small: real processes and transports.
+
+The rivals are 559 MB of packages. `make bench-sync` installs them, and from then on they are
+tested; `HANSA_RIVALS=1` installs them here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from bench.npm import NpmFault
+from bench import npm
 from bench.proxy import proxy
 from bench.sync_peers import LOWER_IS_BETTER, run, slug_of, write_records
-from bench.systems import System, side, systems
+from bench.systems import RIVALS, System, hansa, side, systems
 
 pytestmark = pytest.mark.e2e
 
@@ -20,10 +25,17 @@ NAMES = ("hansa", "orbitdb", "hyperbee")
 
 @pytest.fixture(scope="module")
 def installed() -> dict[str, System]:
+    if not (npm.is_installed(RIVALS) or os.environ.get("HANSA_RIVALS")):
+        pytest.skip("the rivals are not installed: run `make bench-sync`, or set HANSA_RIVALS=1")
     try:
         return {one.name: one for one in systems()}
-    except NpmFault as fault:
+    except npm.NpmFault as fault:
         pytest.fail(str(fault))
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, name: str) -> System:
+    return hansa() if name == "hansa" else request.getfixturevalue("installed")[name]
 
 
 def test_a_run_measures_every_figure_of_every_system(installed: dict[str, System]) -> None:
@@ -49,9 +61,8 @@ def records(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_what_a_process_wrote_is_read_by_another_and_both_have_it_after_a_restart(
-    installed: dict[str, System], records: Path, tmp_path: Path, name: str
+    system: System, records: Path, tmp_path: Path
 ) -> None:
-    system = installed[name]
     old, new = tmp_path / "old", tmp_path / "new"
     async with side(system, old, records, "writer") as writer:
         await writer.do("put", start=0, count=10, batch=4)
@@ -92,10 +103,10 @@ async def test_a_reader_that_lacks_a_record_says_so(
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_process_that_ends_is_an_error_and_not_a_wait(
-    installed: dict[str, System], records: Path, tmp_path: Path, name: str
+    system: System, records: Path, tmp_path: Path
 ) -> None:
-    async with side(installed[name], tmp_path / "one", records, "writer") as writer:
+    async with side(system, tmp_path / "one", records, "writer") as writer:
         waiting = asyncio.create_task(writer.seen("model-0"))
         writer.kill()
-        with pytest.raises(RuntimeError, match=f"{name}, seeing model-0: its process ended"):
+        with pytest.raises(RuntimeError, match=f"{system.name}, seeing model-0: its process ended"):
             await waiting
