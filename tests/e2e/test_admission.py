@@ -149,7 +149,7 @@ def test_work_admits_and_nothing_else_does(world: World, tmp_path: Path) -> None
     assert knows(world.b, made["account"])
 
     # Who was told another rule is on another network: they meet, and have nothing to say.
-    world.c.said("opens no stream for")
+    world.c.said("peer is none of this network")
     assert world.c.ask("GET", "/v1/node")[1]["counts"]["accounts"] == 1, "its own operator's"
     for node in (world.a, world.b):
         assert not knows(node, str(operator(world.c)))
