@@ -6,6 +6,7 @@ touches the machine's own network.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -205,6 +206,14 @@ def test_two_behind_nats_punch_holes_and_do_without_the_relay_from_then_on(world
     world.public.kill()
     until(lambda: list(world.left.peers()) == [world.right.peer], "only the other is left")
     for here, there in ((world.left, world.right), (world.right, world.left)):
-        who = Writer(f"creator at {here.name}")
-        here.publish(who.genesis, model(who, f"made-{here.name}"))
-        until(lambda there=there, here=here: f"made-{here.name}" in there.names(), "it is gossiped")
+        who, numbers = Writer(f"creator at {here.name}"), itertools.count()
+
+        def is_gossiped(
+            who: Writer = who, here: House = here, there: House = there, numbers=numbers
+        ) -> bool:
+            # Again and again: until there is a gossip stream on the new connection, nothing is sent
+            # to the other, and what was missed would be asked for after 300 s.
+            here.publish(who.genesis, model(who, f"made-{here.name}-{next(numbers)}"))
+            return any(name.startswith(f"made-{here.name}") for name in there.names())
+
+        until(is_gossiped, "something of it is gossiped")
