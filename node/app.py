@@ -169,6 +169,7 @@ class Node:
             self._open_stores()
         finally:
             await asyncio.wait([unlocking])
+            unlocking.exception()  # looked at, that is: of two faults the first is told
         self.identity = await unlocking
         self.key = NodeKey(self.identity.seed)
         self.admitting = Admitting(settings, chosen, self.identity, self._admitted)

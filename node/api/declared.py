@@ -8,6 +8,7 @@ from aiohttp import web
 
 from node.api.accounts import AccountRoutes
 from node.api.builds import routes as build_routes
+from node.api.checkup import checkup_routes
 from node.api.conflicts import conflict_routes
 from node.api.docs import docs_routes
 from node.api.node_routes import NodeRoutes
@@ -22,6 +23,7 @@ def declared_routes() -> list[web.RouteDef]:
     part = cast("Any", None)
     routes = [
         *NodeRoutes(part).routes(),
+        *checkup_routes(part),
         *AccountRoutes(part, part).routes(),
         *record_routes(part),
         *record_log_routes(part),

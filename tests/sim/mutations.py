@@ -46,8 +46,7 @@ def mutated_frame(raw: bytes, rng: random.Random) -> bytes:
         if lists:
             items = rng.choice(lists)
             place = rng.randrange(len(items))
-            if opened(items[place])[1] != RECEIPT:
-                items[place] = mutated_item(items[place], rng)
+            items[place] = _mutated_element(items[place], rng)
             return encode(fields)
     place = rng.randrange(len(fields))
     fields[place] = other_value(fields[place], rng)
@@ -105,8 +104,17 @@ def _other_list(value: list[Any], rng: random.Random) -> Any:
     return rng.choice(options)
 
 
+def _mutated_element(raw: bytes, rng: random.Random) -> bytes:
+    """Return an item of another value, a receipt as it is, and of anything else other bytes."""
+    try:
+        kind = opened(raw)[1]
+    except (ValueError, TypeError, IndexError):
+        return bytes(raw[:-1]) + bytes([raw[-1] ^ 1 << rng.randrange(8)])
+    return raw if kind == RECEIPT else mutated_item(raw, rng)
+
+
 def _holds_items(value: Any) -> bool:
-    """Whether this is a frame's list of items, and not of ids."""
+    """Whether this is a frame's list of items, or of parts as long as those, and not of ids."""
     return isinstance(value, list) and bool(value) and all(
         isinstance(one, bytes) and len(one) > 64 for one in value
     )  # fmt: skip

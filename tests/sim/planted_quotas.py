@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import crdt.outbox
+from crdt import Admission, Gossip, parse_operation
 from crdt.fairness import FairLanes
+from crdt.frames import Ops, decode_gossip
 from crdt.inbox import Inbox
+from crdt.outbox import Outbox
 from crdt.progress import PeerProgress
 from crdt.quotas import Meter, Quotas
 from crdt.replica import Replica
+from tests.sim.checkers import Violation
 from tests.sim.flooded import play_fairness, play_quota
 from tests.sim.planted import _bug, swapped
+from tests.writers import NETWORK, Writer
 
 
 @_bug("who sends little is served before who floods", play=play_fairness)
@@ -63,7 +69,20 @@ def never_taken_up() -> Iterator[None]:
         yield
 
 
-@_bug("a flood leaves some frames of the burst to others", play=play_fairness)
+def play_reserve(seed: int) -> None:
+    """A quiet account writes the moment after a flood has taken all frames that it may."""
+    rng = random.Random(seed)
+    outbox, quiet = Outbox(NETWORK), Writer("quiet").put(slug=f"s{seed}")
+    flood = [Writer("flood").put(rng.randbytes(2_000), slug=f"s{n}") for n in range(1_000)]
+    outbox.put([Admission(one, parse_operation(one, NETWORK)) for one in flood], 0)
+    outbox.flush(0)
+    outbox.put([Admission(quiet, parse_operation(quiet, NETWORK))], 0)
+    frames = [decode_gossip(one.raw, NETWORK) for one in outbox.flush(0) if isinstance(one, Gossip)]
+    if not any(isinstance(one, Ops) and quiet in one.items for one in frames):
+        raise Violation("starved", "a quiet account waits for a flood")
+
+
+@_bug("a flood leaves some frames of the burst to others", play=play_reserve)
 def no_reserve_of_frames() -> Iterator[None]:
     with swapped((crdt.outbox, "FRAME_RESERVE", 0)):
         yield
