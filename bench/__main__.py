@@ -78,7 +78,8 @@ def quiet_logs() -> None:
     """Keep the parts' own log off standard output, which carries the figures, and off the clock."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Whatever standard error is by then: a test's is closed with it.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 

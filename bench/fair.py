@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.ingest import make_items
 from bench.peers import NETWORK, BenchNode, running
+from bench.remote import line_of, told_by_lines
 from crdt import Item, parse_operation
 
 PAUSE_S = 0.2
@@ -31,7 +32,6 @@ SETTLE_COUNT = 10
 FLOOD_TASKS = 16
 """Publishes that the flood has under way at once."""
 ARRIVAL_S_MAX = 120.0
-STOP_S_MAX = 20.0
 
 
 def run(operations: int = 60, flood: int = 40_000) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class _Flooded:
     async def ask(self, command: str, word: str) -> list[str]:
         """Send a command and return the answer, which starts with `word`."""
         await self.tell(command)
-        return await _line(self.process, word)
+        return await line_of(self.process, word)
 
 
 class _Measure:
@@ -173,32 +173,10 @@ def _accounts(count: int) -> tuple[list[Item], list[Item]]:
 
 @asynccontextmanager
 async def _flooded(folder: Path, count: int, flood: int) -> AsyncGenerator[_Flooded, None]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.fair", str(folder), str(count), str(flood)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        (address,) = await _line(process, "ready")
+    words = ("bench.fair", str(folder), str(count), str(flood))
+    async with told_by_lines(*words) as process:
+        (address,) = await line_of(process, "ready")
         yield _Flooded(process, address)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(STOP_S_MAX):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def _line(process: asyncio.subprocess.Process, word: str) -> list[str]:
-    assert process.stdout is not None
-    while line := await process.stdout.readline():
-        first, *rest = line.decode().split() or [""]
-        if first == word:  # anything else is the node's own log
-            return rest
-    raise RuntimeError(f"the other node ended before it was {word}")
 
 
 class _Flood:

@@ -56,7 +56,7 @@ class RemoteNode:
     async def _ask(self, line: str, word: str) -> list[str]:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n".encode())
-        return await _line(self.process, word)
+        return await line_of(self.process, word)
 
 
 @asynccontextmanager
@@ -69,16 +69,23 @@ async def remote(
     share: tuple[int, int] = (0, 1),
 ) -> AsyncGenerator[RemoteNode, None]:
     """Run a node with so many items to publish in a process of its own until the block ends."""
+    words = ("bench.remote", str(folder), str(items), str(accounts), "--name", name)
+    dials = (f"--dial={address}" for address in bootstrap)
+    async with told_by_lines(*words, "--share", f"{share[0]}/{share[1]}", *dials) as process:
+        address, count = await line_of(process, "ready")
+        yield RemoteNode(process, address, int(count))
+
+
+@asynccontextmanager
+async def told_by_lines(*words: str) -> AsyncGenerator[asyncio.subprocess.Process, None]:
+    """Run a module in a process of its own that ends when its input does, until the block ends."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.remote", str(folder), str(items), str(accounts)),
-        *("--name", name, "--share", f"{share[0]}/{share[1]}"),
-        *(f"--dial={address}" for address in bootstrap),
+        *(sys.executable, "-m", *words),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        address, count = await _line(process, "ready")
-        yield RemoteNode(process, address, int(count))
+        yield process
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -90,10 +97,15 @@ async def remote(
             await process.wait()
 
 
-async def _line(process: asyncio.subprocess.Process, word: str) -> list[str]:
+async def line_of(process: asyncio.subprocess.Process, word: str) -> list[str]:
+    """Return what else is in the next line that begins with a word.
+
+    Raises:
+        RuntimeError: the process ended before.
+    """
     assert process.stdout is not None
     while line := await process.stdout.readline():
-        first, *rest = line.decode().split()
+        first, *rest = line.decode().split() or [""]
         if first == word:  # anything else is the node's own log
             return rest
     raise RuntimeError(f"the other node ended before it was {word}")

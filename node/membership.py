@@ -182,6 +182,7 @@ class Membership:
         self._dialling = 0
         self._runner: asyncio.Task[None] | None = None
         self._asked_s = now_s()
+        self._saving: asyncio.Future[None] | None = None
         self._saved_s = 0.0
         self._saved_version = 0
 
@@ -213,6 +214,7 @@ class Membership:
         """Take note of a peer; one that we dialled is asked for others."""
         one = self._transport.peer(peer)
         if one is not None and one.direction == "out":
+            self._came_s.pop(peer, None)  # it called through a relay, and was called back directly
             host, port = host_and_port(one.address)
             address = self._address_of(peer, host, port)
             self._outbound.connected(address, group_of(host, port), self._now_s())
@@ -473,12 +475,18 @@ class Membership:
         return self._rules.may_stay(address.peer, address.seen_host)
 
     async def _save(self) -> None:
+        if self._saving is not None:
+            # A task that was cancelled leaves its thread at the file: one after the other.
+            await asyncio.wait([self._saving])
+            self._saving.exception()
         version, self._saved_s = self._book.version, self._now_s()
         if version == self._saved_version:
             return
         try:
             raw = pack(self._network, self._book.all())
-            await asyncio.to_thread(save, self._path, raw)
+            loop = asyncio.get_running_loop()
+            self._saving = loop.run_in_executor(None, save, self._path, raw)
+            await asyncio.shield(self._saving)
             self._saved_version = version
         except OSError as error:
             logger.warning("peers file not written", path=str(self._path), reason=str(error))

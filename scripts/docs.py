@@ -127,6 +127,10 @@ FIGURES = {
     "reconnect": ("back after missing 1000 operations", ("seconds",)),
     "live": ("live propagation, two processes", ("p50_ms", "p95_ms")),
     "live-10": ("the same at the slowest of ten nodes", ("p50_ms", "p95_ms", "cpu_ms")),
+    "fair": (
+        "propagation p95 beside one account's flood, in quiet ones (2 is asked)",
+        ("ratio", "flood_ops_per_s"),
+    ),
     "swarm": ("1000 operations reach all of 20 nodes", ("seconds", "cpu_s")),
     "idle": (
         "a node with 10 peers and nothing to do",

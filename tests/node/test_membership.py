@@ -412,6 +412,20 @@ async def test_whoever_floods_the_lan_gets_its_share_of_outbound_connections_and
         assert len(told) == 12
 
 
+async def test_whom_the_node_has_called_back_is_no_visitor(tmp_path: Path) -> None:
+    town = Town()
+    async with (
+        home(town, "a", HOSTS["a"], tmp_path, inbound_count=0) as a,
+        home(town, "b", HOSTS["b"], tmp_path, a.address, outbound_count=1) as b,
+    ):
+        await a.until_linked("b")
+        a.link(b, f"/ip4/{b.host}/tcp/4001", "out")  # told again: a hole was punched
+        town.now_s += VISIT_S + 1
+        async with home(town, "n", HOSTS["n"], tmp_path, a.address, outbound_count=1):
+            await turns()
+            assert b.id in a.links
+
+
 async def test_who_came_when_all_lasting_places_were_taken_goes_after_a_while(
     tmp_path: Path,
 ) -> None:
